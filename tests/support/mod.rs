@@ -1,0 +1,338 @@
+//! What integration tests start and talk to: a real redis-server, the daemon, and a raw RESP client.
+//! Everything started here listens on a free loopback port, lives in a temporary directory and is ended on drop.
+#![allow(dead_code)]
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once, before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Polls until the condition holds; fails the test with `what` after `PATIENCE`.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "still not so after {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A child process that is killed (by its own id) and reaped on drop.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Process {
+        Process { child: command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")) }
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -{name} {}", self.pid());
+    }
+    pub fn running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "process {} did not end", self.pid());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A redis-server without persistence, in a directory of its own.
+pub struct Redis {
+    pub port: u16,
+    pub process: Process,
+    args: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Redis {
+    pub fn start() -> Redis {
+        Redis::start_with(&[])
+    }
+
+    /// With further `--option value` arguments.
+    pub fn start_with(args: &[&str]) -> Redis {
+        let dir = tempfile::tempdir().unwrap();
+        let args: Vec<String> = args.iter().map(|s| s.to_string()).collect();
+        for _ in 0..20 {
+            let port = free_port();
+            if let Some(process) = Redis::launch(port, dir.path(), &args) {
+                return Redis { port, process, args, dir };
+            }
+        }
+        panic!("redis-server did not start");
+    }
+
+    fn launch(port: u16, dir: &std::path::Path, args: &[String]) -> Option<Process> {
+        let mut process = Process::spawn(
+            Command::new("redis-server")
+                .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+                .args(["--bind", "127.0.0.1", "--enable-debug-command", "yes"])
+                .args(args)
+                .current_dir(dir)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        let end = Instant::now() + PATIENCE;
+        while process.running() && Instant::now() < end {
+            if ping(port) {
+                return Some(process);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it again on the same port after it was killed; its data is gone.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process =
+            Redis::launch(self.port, self.dir.path(), &self.args).expect("redis-server starts again");
+    }
+}
+
+/// Whether something on the port answers PING (with whatever: an error is an answer too).
+fn ping(port: u16) -> bool {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut client = Client::over(stream);
+    client.send_raw(b"PING\r\n").is_ok() && client.try_read_frame().is_ok()
+}
+
+/// The daemon under test.
+pub struct Daemon {
+    pub port: u16,
+    pub admin_port: u16,
+    pub process: Process,
+    stderr: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// In front of `redis`, with an empty deny list.
+    pub fn start(redis: &Redis) -> Daemon {
+        Daemon::start_with(&redis.url(), &[])
+    }
+
+    /// With `MADCACHE_*` settings, e.g. `("MADCACHE_CACHE_L1", "false")`.
+    pub fn start_with(url: &str, settings: &[(&str, &str)]) -> Daemon {
+        let daemon = Daemon::spawn(url, settings);
+        let mut daemon = daemon;
+        let end = Instant::now() + PATIENCE;
+        while !ping(daemon.port) {
+            assert!(daemon.process.running(), "the daemon ended: {}", daemon.stderr());
+            assert!(Instant::now() < end, "the daemon does not answer: {}", daemon.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        daemon
+    }
+
+    /// Starts it without waiting for an answer.
+    pub fn spawn(url: &str, settings: &[(&str, &str)]) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let stderr = dir.path().join("stderr");
+        let (port, admin_port) = (free_port(), free_port());
+        let binary = std::env::var("MADCACHE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_madcache").into());
+        let process = Process::spawn(
+            Command::new(binary)
+                .args(["--port", &port.to_string(), "--admin-bind", &format!("127.0.0.1:{admin_port}")])
+                .env_remove("REDIS_URL")
+                .env("MADCACHE_UPSTREAM_URL", url)
+                .env("MADCACHE_SERVER_DENY_COMMANDS", "")
+                .envs(settings.iter().copied())
+                .current_dir(dir.path())
+                .stdout(Stdio::null())
+                .stderr(std::fs::File::create(&stderr).unwrap()),
+        );
+        Daemon { port, admin_port, process, stderr, _dir: dir }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    /// What it has logged so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// A number from `INFO madcache`, e.g. `l1_hits`.
+    pub fn stat(&self, name: &str) -> u64 {
+        let info = self.client().text(&["INFO", "madcache"]);
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+            .unwrap_or_else(|| panic!("INFO madcache has no {name}: {info}"))
+    }
+
+    /// GET of the admin server: the status and the body.
+    pub fn http(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_string()).unwrap_or_default();
+        (status, body)
+    }
+}
+
+/// A client that shows the very bytes of each reply.
+pub struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(port: u16) -> Client {
+        Client::over(TcpStream::connect(("127.0.0.1", port)).expect("connect"))
+    }
+
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, buffer: Vec::new() }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        self.send_raw(&encode(args)).expect("send");
+    }
+
+    /// Sends one command and reads one frame.
+    pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
+        self.send(args);
+        self.read_frame()
+    }
+
+    /// The reply as lossy text: of a bulk string its payload, otherwise the frame as it is.
+    pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
+        let frame = self.call(args);
+        let text = String::from_utf8_lossy(&frame).into_owned();
+        match frame[0] {
+            b'$' | b'=' if !frame.starts_with(b"$-1") => {
+                text.split_once("\r\n").unwrap().1.trim_end_matches("\r\n").to_string()
+            }
+            _ => text.trim_end_matches("\r\n").to_string(),
+        }
+    }
+
+    /// One whole frame, of any RESP version, as bytes.
+    pub fn read_frame(&mut self) -> Vec<u8> {
+        self.try_read_frame().expect("read a reply")
+    }
+
+    pub fn try_read_frame(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(len) = frame_len(&self.buffer) {
+                return Ok(self.buffer.drain(..len).collect());
+            }
+            let mut piece = [0; 65536];
+            match self.stream.read(&mut piece)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => self.buffer.extend_from_slice(&piece[..n]),
+            }
+        }
+    }
+
+    /// Everything that arrives until the peer closes.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut all = std::mem::take(&mut self.buffer);
+        let _ = self.stream.read_to_end(&mut all);
+        all
+    }
+
+    /// Fails if anything arrives within the time.
+    pub fn expect_silence(&mut self, time: Duration) {
+        assert!(self.buffer.is_empty(), "unexpected {:?}", String::from_utf8_lossy(&self.buffer));
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut piece = [0; 4096];
+        let read = self.stream.read(&mut piece);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        if let Ok(n) = read {
+            panic!("expected silence, read {:?}", String::from_utf8_lossy(&piece[..n]));
+        }
+    }
+}
+
+/// The array request of these arguments.
+pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
+    let mut wire = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        wire.extend_from_slice(format!("${}\r\n", arg.as_ref().len()).as_bytes());
+        wire.extend_from_slice(arg.as_ref());
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire
+}
+
+/// The length of the first frame, if it is whole. Written apart from the daemon's scanner on purpose.
+pub fn frame_len(buf: &[u8]) -> Option<usize> {
+    let line_end = buf.windows(2).position(|w| w == b"\r\n")? + 2;
+    let number = || std::str::from_utf8(&buf[1..line_end - 2]).ok()?.parse::<i64>().ok();
+    let nested = |count: i64| {
+        let mut at = line_end;
+        for _ in 0..count {
+            at += frame_len(&buf[at..])?;
+        }
+        Some(at)
+    };
+    match buf[0] {
+        b'$' | b'=' | b'!' => match number()? {
+            n if n < 0 => Some(line_end),
+            n => Some(line_end + n as usize + 2).filter(|&len| len <= buf.len()),
+        },
+        b'*' | b'~' | b'>' => nested(number()?),
+        b'%' => nested(number()? * 2),
+        b'|' => {
+            let attributes = nested(number()? * 2)?;
+            Some(attributes + frame_len(&buf[attributes..])?)
+        }
+        _ => Some(line_end),
+    }
+}
