@@ -1,11 +1,17 @@
 //! The only place that knows the wire: scanning requests and replies, encoding, RESP3 to RESP2.
 //! Performs no I/O and allocates nothing from an announced length alone.
 mod convert;
+mod element;
 mod encode;
+mod inline;
+mod number;
 mod reply;
 mod request;
+mod value;
 
 pub use convert::*;
+pub use element::{bulk_text, parse_integer};
 pub use encode::*;
-pub use reply::*;
+pub use reply::{ReplyFrame, ReplyScan, ReplyScanner};
 pub use request::*;
+pub use value::{Value, parse};

@@ -1,0 +1,46 @@
+//! Rows of strings, bitmaps and HyperLogLogs.
+use super::super::{Effect, Keys, Route, Row, keys};
+use super::{ALL, BOTH, FIRST, PAIRS, REST, SECOND, cached, plain, read, row, write};
+
+pub(super) const ROWS: &[Row] = &[
+    cached("GET", 2),
+    cached("GETRANGE", 4),
+    cached("STRLEN", 2),
+    cached("SUBSTR", 4),
+    row("MGET", -2, ALL, Effect::Read, Route::CachedEach),
+    read("LCS", -3, BOTH),
+    read("DIGEST", 2, FIRST),
+    write("APPEND", 3, FIRST),
+    write("DECR", 2, FIRST),
+    write("DECRBY", 3, FIRST),
+    write("DELEX", -2, FIRST),
+    write("DELIFEQ", 3, FIRST),
+    write("GETDEL", 2, FIRST),
+    write("GETEX", -2, FIRST),
+    write("GETSET", 3, FIRST),
+    write("INCR", 2, FIRST),
+    write("INCRBY", 3, FIRST),
+    write("INCRBYFLOAT", 3, FIRST),
+    write("MSET", -3, PAIRS),
+    write("MSETEX", -4, Keys::Special(keys::counted_pairs)),
+    write("MSETNX", -3, PAIRS),
+    write("PSETEX", 4, FIRST),
+    write("SET", -3, FIRST),
+    write("SETEX", 4, FIRST),
+    write("SETNX", 3, FIRST),
+    write("SETRANGE", 4, FIRST),
+    // Bitmaps.
+    cached("BITCOUNT", -2),
+    cached("BITFIELD_RO", -2),
+    cached("BITPOS", -3),
+    cached("GETBIT", 3),
+    write("BITFIELD", -2, FIRST),
+    write("BITOP", -4, REST),
+    write("SETBIT", 4, FIRST),
+    // HyperLogLogs. PFCOUNT keeps its result in the value, which GET can read.
+    write("PFADD", -2, FIRST),
+    write("PFCOUNT", -2, ALL),
+    write("PFDEBUG", 3, SECOND),
+    write("PFMERGE", -2, ALL),
+    plain("PFSELFTEST", 1),
+];
