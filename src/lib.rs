@@ -1,7 +1,30 @@
-//! madcache: a coherent caching proxy that speaks the Redis protocol.
+//! madcache: a coherent caching proxy that speaks the Redis protocol. ARCHITECTURE.md is the map.
 //!
-//! Modules, in reading order (dependencies point upwards only):
-pub mod resp;
+//! In reading order, from what knows nothing to what knows all:
+//!
+//! 1. `clock`, `net`; `resp` (the wire) and `command` (the table), which share the reply's `Shape`
+//! 2. `config`, `logging`, `rules`, `metrics`
+//! 3. `cache`: L1, which knows nobody who uses it
+//! 4. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
+//! 5. `l2`, `admin`, `app`: what is no client's business
+//!
+//! `tests/structure.rs` holds the table of who may import whom.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod app;
+pub mod cache;
+pub mod clock;
 pub mod command;
 pub mod config;
+pub mod l2;
+pub mod logging;
 pub mod metrics;
+pub mod net;
+pub mod resp;
+pub mod rules;
+pub mod server;
+pub mod session;
+pub mod shared;
+pub mod upstream;
+pub mod worker;

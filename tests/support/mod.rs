@@ -2,6 +2,8 @@
 //! Everything started here listens on a free loopback port, lives in a temporary directory and is ended on drop.
 #![allow(dead_code)]
 
+pub mod fake_l2;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -55,6 +57,12 @@ impl Process {
             assert!(Instant::now() < end, "process {} did not end", self.pid());
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+    /// The memory it holds now (`VmRSS`), in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -122,7 +130,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Starts it again on the same port after it was killed; its data is gone.
+    /// Starts it again on the same port after it was killed; only what it persisted is still there.
     pub fn restart(&mut self) {
         self.process.kill();
         self.process =
@@ -154,34 +162,49 @@ impl Daemon {
 
     /// With `MADCACHE_*` settings, e.g. `("MADCACHE_CACHE_L1", "false")`.
     pub fn start_with(url: &str, settings: &[(&str, &str)]) -> Daemon {
-        let daemon = Daemon::spawn(url, settings);
-        let mut daemon = daemon;
+        Daemon::spawn(url, settings).ready()
+    }
+
+    /// Waits until it answers.
+    pub fn ready(mut self) -> Daemon {
         let end = Instant::now() + PATIENCE;
-        while !ping(daemon.port) {
-            assert!(daemon.process.running(), "the daemon ended: {}", daemon.stderr());
-            assert!(Instant::now() < end, "the daemon does not answer: {}", daemon.stderr());
+        while !ping(self.port) {
+            assert!(self.process.running(), "the daemon ended: {}", self.stderr());
+            assert!(Instant::now() < end, "the daemon does not answer: {}", self.stderr());
             std::thread::sleep(Duration::from_millis(5));
         }
-        daemon
+        self
     }
 
     /// Starts it without waiting for an answer.
     pub fn spawn(url: &str, settings: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn_as(url, settings, |_| {})
+    }
+
+    /// The same, with the command changed at last: further arguments, or a setting taken away.
+    pub fn spawn_as(url: &str, settings: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let stderr = dir.path().join("stderr");
         let (port, admin_port) = (free_port(), free_port());
         let binary = std::env::var("MADCACHE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_madcache").into());
-        let process = Process::spawn(
-            Command::new(binary)
-                .args(["--port", &port.to_string(), "--admin-bind", &format!("127.0.0.1:{admin_port}")])
-                .env_remove("REDIS_URL")
-                .env("MADCACHE_UPSTREAM_URL", url)
-                .env("MADCACHE_SERVER_DENY_COMMANDS", "")
-                .envs(settings.iter().copied())
-                .current_dir(dir.path())
-                .stdout(Stdio::null())
-                .stderr(std::fs::File::create(&stderr).unwrap()),
-        );
+        let mut command = Command::new(binary);
+        // The tests' own variables are no settings: the daemon would refuse them.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("MADCACHE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(["--port", &port.to_string(), "--admin-bind", &format!("127.0.0.1:{admin_port}")])
+            .env_remove("REDIS_URL")
+            .env("MADCACHE_UPSTREAM_URL", url)
+            .env("MADCACHE_SERVER_DENY_COMMANDS", "")
+            .envs(settings.iter().copied())
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&stderr).unwrap());
+        change(&mut command);
+        let process = Process::spawn(&mut command);
         Daemon { port, admin_port, process, stderr, _dir: dir }
     }
 

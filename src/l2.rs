@@ -1,0 +1,207 @@
+//! What the daemon must know of L2 as a whole: whether it is there, its version, whether it evicts, how many clients
+//! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult,
+    ServerErrorKind,
+};
+
+use crate::config::Endpoint;
+use crate::shared::Shared;
+
+const PAUSE: Duration = Duration::from_millis(500);
+/// An answer that takes longer counts as none.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Settings of L2 are looked at this many pauses apart.
+const SETTINGS_EVERY: u64 = 60;
+/// Redis's default for `tracking-table-max-keys`.
+const TRACKED_KEYS_DEFAULT: u64 = 1_000_000;
+
+/// Watches L2 as long as the daemon runs.
+pub async fn watch(shared: Arc<Shared>) {
+    // Nobody knows yet; the first round says, and logs, how it is.
+    shared.l2_reachable.store(false, Relaxed);
+    let mut told = None;
+    let mut connection = None;
+    let mut warned = Warned::default();
+    let mut rounds = 0u64;
+    loop {
+        if connection.is_none() {
+            rounds = 0;
+        }
+        let answer =
+            round(&shared, &mut connection, rounds.is_multiple_of(SETTINGS_EVERY), &mut warned).await;
+        let answered = answer.is_ok();
+        // Links notice a change too, and may have told it already.
+        let known = shared.l2_reachable.swap(answered, Relaxed) == answered && told.is_some();
+        match answer {
+            Ok(()) if !known => tracing::info!("L2 is reachable"),
+            Err(reason) if !known && told != Some(false) => tracing::warn!(%reason, "L2 does not answer"),
+            _ => {}
+        }
+        told = Some(answered);
+        if !answered {
+            connection = None;
+        }
+        if let Some(cache) = &shared.cache {
+            cache.set_l2_down(!answered);
+        }
+        rounds += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Asks L2 whether it is there, and sometimes how it is set up.
+async fn round(
+    shared: &Shared,
+    connection: &mut Option<MultiplexedConnection>,
+    settings: bool,
+    warned: &mut Warned,
+) -> RedisResult<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(connect(shared).await?),
+    };
+    ask::<redis::Value>(connection, &["PING"]).await?;
+    if settings {
+        // A user without the right to ask leaves the defaults in force.
+        let server: String = ask(connection, &["INFO", "server"]).await?.unwrap_or_default();
+        shared.fields_expire.store(fields_expire(&server), Relaxed);
+        shared.hello_says_proto.store(hello_says_proto(&server), Relaxed);
+        let clients: String = ask(connection, &["INFO", "clients"]).await?.unwrap_or_default();
+        let names = ["CONFIG", "GET", "maxmemory-policy", "maxclients", "tracking-table-max-keys"];
+        let settings: Vec<(String, String)> = ask(connection, &names).await?.unwrap_or_default();
+        note_settings(shared, &clients, &settings, warned);
+    }
+    Ok(())
+}
+
+async fn connect(shared: &Shared) -> RedisResult<MultiplexedConnection> {
+    let target = &shared.target;
+    let addr = match &target.endpoint {
+        Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
+        Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
+    };
+    let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(user) = &target.username {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &target.password {
+        settings = settings.set_password(password.expose());
+    }
+    let client = redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// None: L2 answers, but with an error.
+async fn ask<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    words: &[&str],
+) -> RedisResult<Option<T>> {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    match command.query_async(connection).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if is_absence(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether the error means that L2 is not there; while it loads it serves nobody either.
+fn is_absence(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+}
+
+/// Since Redis 7.4 and Valkey 9.0 hash fields expire by themselves.
+fn fields_expire(info: &str) -> bool {
+    is_since(info, "redis_version", (7, 4)) || is_since(info, "valkey_version", (9, 0))
+}
+
+/// The text of NOAUTH names `<proto>` since Redis 7.2; Valkey calls itself Redis 7.2.
+fn hello_says_proto(info: &str) -> bool {
+    field(info, "redis_version").is_none() || is_since(info, "redis_version", (7, 2))
+}
+
+fn is_since(info: &str, name: &str, first: (u32, u32)) -> bool {
+    let Some(version) = field(info, name) else { return false };
+    let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= first
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+/// What is wrong with L2's settings, as long as it is: each is warned of when it begins.
+#[derive(Default)]
+struct Warned {
+    clients: bool,
+    tracked_keys: bool,
+}
+
+fn begins(was: &mut bool, is: bool) -> bool {
+    !std::mem::replace(was, is) && is
+}
+
+fn note_settings(shared: &Shared, clients: &str, settings: &[(String, String)], warned: &mut Warned) {
+    let setting = |name: &str| settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+    let evicts = setting("maxmemory-policy").is_some_and(|p| p.ends_with("lru") || p.ends_with("lfu"));
+    shared.l2_evicts.store(evicts, Relaxed);
+    let connected = number(field(clients, "connected_clients")).unwrap_or(0);
+    let clients_max = number(setting("maxclients").or(field(clients, "maxclients"))).unwrap_or(u64::MAX);
+    if begins(&mut warned.clients, connected.saturating_mul(5) > clients_max.saturating_mul(4)) {
+        tracing::warn!(
+            connected,
+            clients_max,
+            "over 80 % of the connections that Redis allows are taken: raise its maxclients"
+        );
+    }
+    let tracked_max = match number(setting("tracking-table-max-keys")) {
+        Some(0) => u64::MAX,
+        Some(max) => max,
+        None => TRACKED_KEYS_DEFAULT,
+    };
+    let entries = shared.cache.as_ref().map_or(0, |cache| cache.entry_count());
+    if begins(&mut warned.tracked_keys, entries > tracked_max) {
+        tracing::warn!(
+            entries,
+            tracked_max,
+            "L1 holds more entries than Redis tracks keys: raise its tracking-table-max-keys"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_fields_expire_since_redis_7_4_and_valkey_9() {
+        assert!(!fields_expire("# Server\r\nredis_version:7.0.15\r\n"));
+        assert!(fields_expire("# Server\r\nredis_version:7.4.0\r\n"));
+        assert!(fields_expire("redis_version:8.0.1\r\n"));
+        assert!(!fields_expire("redis_version:7.2.4\r\nvalkey_version:8.1.0\r\n"));
+        assert!(fields_expire("redis_version:7.2.4\r\nvalkey_version:9.0.0\r\n"));
+        assert!(!fields_expire(""));
+    }
+
+    #[test]
+    fn a_lasting_condition_begins_once() {
+        let mut was = false;
+        let seen: Vec<bool> =
+            [false, true, true, false, true].into_iter().map(|is| begins(&mut was, is)).collect();
+        assert_eq!(seen, [false, true, false, false, true]);
+    }
+}

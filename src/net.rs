@@ -1,0 +1,195 @@
+//! A byte stream to a client or to L2: TCP or a unix socket, never blocking, and the bytes that wait to go out on it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+/// From here on a piece is handed on by reference instead of being copied into a buffer.
+pub const BIG_PIECE_BYTES: usize = 16 * 1024;
+
+/// Capacity that an empty buffer may keep for its next use.
+const KEPT_BYTES: usize = 256 * 1024;
+
+pub enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+macro_rules! each {
+    ($self:ident, $stream:ident => $body:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $body,
+            Stream::Unix($stream) => $body,
+        }
+    };
+}
+
+impl Stream {
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => s.poll_read_ready(cx))
+    }
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => s.poll_write_ready(cx))
+    }
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        each!(self, s => s.try_read(buf))
+    }
+    pub fn try_read_buf(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        each!(self, s => s.try_read_buf(buf))
+    }
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        each!(self, s => s.try_write(buf))
+    }
+    fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(self, s => s.try_write_vectored(pieces))
+    }
+
+    /// Ends both directions; whoever reads it sees its end.
+    pub fn shutdown(&self) {
+        let fd = each!(self, s => s.as_fd());
+        // It fails only where the peer has gone already.
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+    }
+
+    /// "ip:port" or "path:0" of the peer and of this end, as CLIENT LIST shows them.
+    pub fn addresses(&self) -> (String, String) {
+        match self {
+            Stream::Tcp(s) => {
+                let text = |a: io::Result<std::net::SocketAddr>| a.map(|a| a.to_string()).unwrap_or_default();
+                (text(s.peer_addr()), text(s.local_addr()))
+            }
+            Stream::Unix(s) => {
+                let path = s.local_addr().ok().and_then(|a| Some(a.as_pathname()?.display().to_string()));
+                let text = format!("{}:0", path.unwrap_or_default());
+                (text.clone(), text)
+            }
+        }
+    }
+}
+
+/// Bytes on their way out: small ones gathered in one buffer, big ones passed on by reference.
+#[derive(Default)]
+pub struct OutBuf {
+    whole: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// How much of the first piece has been written.
+    written: usize,
+    len: usize,
+}
+
+impl OutBuf {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub fn push_slice(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+        self.tail.extend_from_slice(bytes);
+    }
+
+    pub fn push_bytes(&mut self, bytes: Bytes) {
+        if bytes.len() < BIG_PIECE_BYTES {
+            return self.push_slice(&bytes);
+        }
+        self.len += bytes.len();
+        if !self.tail.is_empty() {
+            self.whole.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+        }
+        self.whole.push_back(bytes);
+    }
+
+    /// Appends what `encode` writes.
+    pub fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.tail.len();
+        encode(&mut self.tail);
+        self.len += self.tail.len() - before;
+    }
+
+    pub fn clear(&mut self) {
+        *self = OutBuf::default();
+    }
+
+    /// Lends a buffer to write into, if there is none yet.
+    pub fn lend(&mut self, pool: &mut BufferPool) {
+        if self.tail.capacity() == 0 {
+            self.tail = pool.take();
+        }
+    }
+
+    /// Writes as much as the stream takes now. Returns the number of bytes written; when everything went
+    /// out, the buffer goes back to the pool.
+    pub fn write_to(&mut self, stream: &Stream, pool: &mut BufferPool) -> io::Result<usize> {
+        let mut total = 0;
+        while self.len > 0 {
+            let result = if self.whole.is_empty() {
+                stream.try_write(&self.tail[self.written..])
+            } else {
+                let mut pieces = [IoSlice::new(&[]); 16];
+                let mut count = 0;
+                let bodies = self.whole.iter().map(|b| &b[..]).chain([&self.tail[..]]);
+                for (piece, body) in pieces.iter_mut().zip(bodies) {
+                    *piece = IoSlice::new(if count == 0 { &body[self.written..] } else { body });
+                    count += 1;
+                }
+                stream.try_write_vectored(&pieces[..count])
+            };
+            match result {
+                Ok(n) => {
+                    total += n;
+                    self.advance(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.written = 0;
+        self.tail.clear();
+        pool.give(std::mem::take(&mut self.tail));
+        Ok(total)
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        self.len -= n;
+        while let Some(first) = self.whole.front() {
+            let left = first.len() - self.written;
+            if n < left {
+                self.written += n;
+                return;
+            }
+            n -= left;
+            self.written = 0;
+            self.whole.pop_front();
+        }
+        self.written += n;
+    }
+}
+
+/// Empty buffers of one worker, so that idle connections hold none.
+#[derive(Default)]
+pub struct BufferPool {
+    free: Vec<Vec<u8>>,
+}
+
+impl BufferPool {
+    const BUFFERS_MAX: usize = 256;
+
+    pub fn take(&mut self) -> Vec<u8> {
+        self.free.pop().unwrap_or_else(|| Vec::with_capacity(4096))
+    }
+
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == 0 || buffer.capacity() > KEPT_BYTES || self.free.len() >= Self::BUFFERS_MAX {
+            return;
+        }
+        buffer.clear();
+        self.free.push(buffer);
+    }
+}

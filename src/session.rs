@@ -1,0 +1,421 @@
+//! One client connection: reads requests, routes each, and hands replies over in the order of the requests, whatever
+//! answered them. Everything here runs on the session's worker and never waits: what takes time comes back as a call.
+
+mod client_list;
+mod clients;
+mod dispatch;
+mod hello;
+mod input;
+mod lanes;
+mod local;
+mod output;
+mod pin;
+mod pinned;
+mod reads;
+mod redirect;
+mod transaction;
+
+pub use hello::Turn;
+pub use pin::PinnedReply;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use crate::cache::Entry;
+use crate::clock::Moment;
+use crate::config::ErrorsStyle;
+use crate::net::{OutBuf, Stream};
+use crate::resp::{self, RequestLimits, RequestScanner};
+use crate::upstream::{Asker, Failure, Frame, LinkSet, User};
+use crate::worker::Worker;
+use lanes::Lanes;
+use pin::Pin;
+
+pub struct Session {
+    pub id: u64,
+    stream: Stream,
+    state: RefCell<State>,
+    dirty: Cell<bool>,
+    writing: Cell<bool>,
+    /// Bytes that wait to be written, as of the last look.
+    unread: Cell<usize>,
+    accounted: Cell<usize>,
+    over_soft_limit_since: Cell<Option<Moment>>,
+    /// Being closed for what it buffers, which counts no more.
+    doomed: Cell<bool>,
+    /// Told when the connection is shut down from this side.
+    over: Notify,
+}
+
+/// A place in the queue of replies.
+struct Place {
+    what: Waits,
+    /// CLIENT REPLY OFF or SKIP: the reply is not written.
+    mute: bool,
+}
+
+enum Waits {
+    /// The reply is still to come.
+    Reply,
+    /// It came before its turn.
+    Ready(Bytes),
+    /// A hit, to be checked again when its turn comes.
+    Provisional(Entry),
+    /// The connection closes here: the outcome of this request is unknown.
+    Close,
+}
+
+/// Why requests that have been read are not looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Park {
+    No,
+    /// Until every request before this one has been answered.
+    Until(u64),
+    /// Until a reply that decides how to go on.
+    Turn,
+    /// Until a link has room.
+    Room,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReplyMode {
+    On,
+    Off,
+    /// CLIENT REPLY SKIP: the request after it is not answered.
+    SkipNext,
+}
+
+struct Identity {
+    user: Rc<User>,
+    db: u32,
+    resp3: bool,
+    /// Whether requests are let through (requirepass).
+    authenticated: bool,
+    name: Bytes,
+    library: [Bytes; 2],
+    no_evict: bool,
+}
+
+struct State {
+    input: BytesMut,
+    scanner: RequestScanner,
+    limits: RequestLimits,
+    out: OutBuf,
+    queue: VecDeque<Place>,
+    /// The number of the request whose reply is written next.
+    head: u64,
+    identity: Identity,
+    links: Rc<LinkSet>,
+    lanes: Lanes,
+    pin: Option<Box<Pin>>,
+    park: Park,
+    reply_mode: ReplyMode,
+    /// MADCACHE BYPASS ON.
+    bypass: bool,
+    /// The client has sent its last byte.
+    at_end: bool,
+    /// Close when everything before has been answered and written.
+    closing: bool,
+    closed: bool,
+    began: Moment,
+    last_use: Moment,
+    last_command: &'static str,
+    /// Bytes behind the present request that were taken with it (a whole MULTI block).
+    taken_ahead: usize,
+    /// Lately passed reads, by stripe: entries that may be older than those are not shown to this session.
+    passed: Option<Box<[(u32, Moment); PASSED_LEN]>>,
+    addresses: Box<(String, String)>,
+}
+
+const PASSED_LEN: usize = 64;
+
+impl State {
+    /// The number of the next request.
+    fn next_seq(&self) -> u64 {
+        self.head + self.queue.len() as u64
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Takes a place for the request that is being looked at.
+    fn take_place(&mut self, what: Waits) -> u64 {
+        let seq = self.next_seq();
+        let mute = self.is_mute();
+        self.queue.push_back(Place { what, mute });
+        seq
+    }
+
+    /// Whether the reply of the present request is left out.
+    fn is_mute(&self) -> bool {
+        self.reply_mode != ReplyMode::On
+    }
+}
+
+impl Session {
+    pub fn user_id(&self) -> u32 {
+        self.state.borrow().identity.user.id
+    }
+
+    pub fn unread_bytes(&self) -> usize {
+        self.unread.get()
+    }
+
+    /// Unread output and unread input.
+    pub fn buffered_bytes(&self) -> usize {
+        self.accounted.get()
+    }
+
+    pub fn speaks_resp3(&self) -> bool {
+        self.state.try_borrow().is_ok_and(|st| st.identity.resp3)
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.state.try_borrow().is_ok_and(|st| st.pin.as_ref().is_some_and(|pin| pin.is_blocked()))
+    }
+
+    /// Closes a client that said nothing for too long, or did not authenticate in time; zero: no limit.
+    pub fn check_idle(&self, worker: &Worker, idle_max: Duration, login_max: Duration) {
+        let st = self.state.borrow();
+        let now = worker.now();
+        let idle =
+            !idle_max.is_zero() && now.since(st.last_use) > idle_max && st.pin.is_none() && !st.is_waiting();
+        let late = !login_max.is_zero() && !st.identity.authenticated && now.since(st.began) > login_max;
+        if idle || late {
+            self.shut();
+        }
+    }
+
+    /// No more is read; the connection closes behind the replies to what was.
+    pub fn drain(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let mut st = self.state.borrow_mut();
+        let waits_for_others =
+            st.pin.as_ref().is_some_and(|pin| pin.is_blocked() || !st.queue.is_empty() && pin.stays);
+        if waits_for_others {
+            return self.shut();
+        }
+        st.at_end = true;
+        self.mark_dirty(worker);
+    }
+
+    // Replies.
+
+    /// The reply of a request has come.
+    pub fn answer(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, frame: Frame<'_>) {
+        let mut st = self.state.borrow_mut();
+        if st.closed || seq < st.head {
+            return;
+        }
+        if seq == st.head {
+            let mute = st.queue.pop_front().is_some_and(|place| place.mute);
+            st.head += 1;
+            if !mute {
+                write_frame(worker, &mut st.out, frame);
+            }
+            self.settle(worker, &mut st);
+        } else {
+            let at = (seq - st.head) as usize;
+            if let Some(place) = st.queue.get_mut(at) {
+                place.what = Waits::Ready(frame.into_bytes());
+            }
+        }
+    }
+
+    /// The reply of a request will not come.
+    pub fn fail(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, failure: Failure) {
+        match self.failure_line(worker, &failure) {
+            Some(line) => self.answer(worker, seq, Frame::Owned(line)),
+            None => {
+                let mut st = self.state.borrow_mut();
+                if st.closed || seq < st.head {
+                    return;
+                }
+                let at = (seq - st.head) as usize;
+                if let Some(place) = st.queue.get_mut(at) {
+                    place.what = Waits::Close;
+                }
+                self.settle(worker, &mut st);
+            }
+        }
+    }
+
+    /// What the client is told; `None`: its connection closes.
+    fn failure_line(&self, worker: &Rc<Worker>, failure: &Failure) -> Option<Bytes> {
+        let named = worker.live().config.upstream.errors == ErrorsStyle::Named;
+        let mut line = Vec::new();
+        match failure {
+            Failure::Refused(line) => return Some(line.clone()),
+            Failure::NotSent(why) if named => {
+                resp::error(&mut line, &format!("UPSTREAMDOWN not sent: {why}"))
+            }
+            Failure::NotSent(why) => resp::error(&mut line, &format!("LOADING madcache: not sent: {why}")),
+            Failure::Unknown if named => {
+                resp::error(&mut line, "UPSTREAMLOST outcome unknown: the link to Redis was lost");
+            }
+            Failure::Unknown => return None,
+        }
+        worker.metrics.refused_l2_away.add(1);
+        Some(line.into())
+    }
+
+    /// Writes what has come to its turn, and lets the session go on where it waited for that.
+    fn settle(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) {
+        loop {
+            match st.queue.front().map(|place| &place.what) {
+                None | Some(Waits::Reply) => break,
+                Some(Waits::Close) => {
+                    st.closing = true;
+                    st.queue.clear();
+                    break;
+                }
+                Some(Waits::Ready(_)) => {}
+                Some(Waits::Provisional(entry)) => {
+                    let entry = entry.clone();
+                    if !self.may_show(worker, st, &entry) {
+                        st.queue[0].what = Waits::Reply;
+                        let seq = st.head;
+                        self.read_now(worker, st, seq, &entry.id());
+                        if matches!(st.queue.front(), Some(Place { what: Waits::Reply, .. })) {
+                            break;
+                        }
+                        continue;
+                    }
+                }
+            }
+            let Some(place) = st.queue.pop_front() else { break };
+            st.head += 1;
+            if place.mute {
+                continue;
+            }
+            match place.what {
+                Waits::Ready(bytes) => write_frame(worker, &mut st.out, Frame::Owned(bytes)),
+                Waits::Provisional(entry) => {
+                    worker.metrics.l1_hits.add(1);
+                    write_frame(worker, &mut st.out, Frame::Borrowed(entry.reply()));
+                }
+                Waits::Reply | Waits::Close => {}
+            }
+        }
+        if st.queue.is_empty() && st.queue.capacity() > 64 {
+            st.queue = VecDeque::new();
+        }
+        self.mark_dirty(worker);
+        match st.park {
+            Park::Until(seq) if st.head >= seq => worker.resume(self.clone()),
+            _ => {}
+        }
+    }
+
+    /// A push, outside the order of replies.
+    pub fn push(self: &Rc<Self>, worker: &Rc<Worker>, bytes: Bytes) {
+        let mut st = self.state.borrow_mut();
+        if st.closed {
+            return;
+        }
+        write_frame(worker, &mut st.out, Frame::Owned(bytes));
+        self.mark_dirty(worker);
+    }
+
+    /// Answers the present request by itself, in its turn.
+    fn reply_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, encode: impl FnOnce(&mut Vec<u8>)) {
+        if !st.is_waiting() {
+            if !st.is_mute() {
+                st.out.lend(&mut worker.pool.borrow_mut());
+                st.out.push_with(encode);
+                self.mark_dirty(worker);
+            }
+            return;
+        }
+        let mut reply = Vec::new();
+        encode(&mut reply);
+        st.take_place(Waits::Ready(reply.into()));
+    }
+
+    fn error_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, text: &str) {
+        self.reply_here(worker, st, |out| resp::error(out, text));
+    }
+
+    /// Takes the place of a request that could not be sent.
+    fn fail_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, failure: &Failure) {
+        match self.failure_line(worker, failure) {
+            Some(line) => self.reply_here(worker, st, |out| out.extend_from_slice(&line)),
+            None => {
+                st.take_place(Waits::Close);
+                self.settle(worker, st);
+            }
+        }
+    }
+
+    fn asker(self: &Rc<Self>, seq: u64) -> Asker {
+        Asker { session: self.clone(), seq }
+    }
+
+    // Closing.
+
+    /// Closes once what is under way has been answered.
+    pub fn close_after_replies(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let mut st = self.state.borrow_mut();
+        st.take_place(Waits::Close);
+        self.settle(worker, &mut st);
+    }
+
+    /// Closes at once because of what it buffers.
+    pub fn give_up(&self, worker: &Worker) {
+        self.doomed.set(true);
+        self.account(worker, 0);
+        self.shut();
+    }
+
+    /// Closes at once.
+    pub fn shut(&self) {
+        self.stream.shutdown();
+        self.over.notify_one();
+    }
+
+    /// No more requests are read; closes when everything was answered. True if that is so already.
+    fn no_more_requests(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+        let mut st = self.state.borrow_mut();
+        st.at_end = true;
+        if st.closed {
+            return true;
+        }
+        // Nothing may be popped for a client that has left.
+        if st.pin.as_ref().is_some_and(|pin| pin.is_blocked()) {
+            return true;
+        }
+        let done = !st.is_waiting() && !st.is_parked() && st.out.is_empty();
+        if !done && !st.is_waiting() && !st.is_parked() {
+            st.closing = true;
+            self.mark_dirty(worker);
+        }
+        done
+    }
+
+    fn mark_dirty(self: &Rc<Self>, worker: &Rc<Worker>) {
+        if !self.dirty.replace(true) {
+            worker.session_is_dirty(self.clone());
+        }
+    }
+}
+
+impl State {
+    fn is_parked(&self) -> bool {
+        self.park != Park::No
+    }
+}
+
+fn write_frame(worker: &Rc<Worker>, out: &mut OutBuf, frame: Frame<'_>) {
+    match frame {
+        Frame::Borrowed(bytes) => {
+            out.lend(&mut worker.pool.borrow_mut());
+            out.push_slice(bytes);
+        }
+        Frame::Owned(bytes) => out.push_bytes(bytes),
+    }
+}

@@ -1,0 +1,265 @@
+//! CLIENT LIST, KILL and UNBLOCK: over the sessions of all workers.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::client_list::Filter;
+use super::dispatch::Request;
+use super::input::Step;
+use super::{Park, Session, State, Turn};
+use crate::command::Group;
+use crate::resp::{self, Args};
+use crate::shared::{Errand, Mail};
+use crate::upstream::{Expect, Frame};
+use crate::worker::Worker;
+
+/// Whom CLIENT KILL means.
+#[derive(Clone, Default)]
+pub struct Kill {
+    id: Option<u64>,
+    user: Option<String>,
+    addr: Option<String>,
+    laddr: Option<String>,
+    kind: Option<&'static str>,
+    skip_me: bool,
+    /// `CLIENT KILL addr:port`: answers OK or an error instead of a count.
+    old_form: bool,
+}
+
+pub(super) fn client_type(name: &[u8]) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    Some(match name.as_slice() {
+        b"normal" => "normal",
+        b"slave" | b"replica" => "replica",
+        b"pubsub" => "pubsub",
+        b"master" => "master",
+        _ => return None,
+    })
+}
+
+impl Kill {
+    /// Takes a request that L2 found right; `None`: it asks for what is not known here.
+    fn parse(args: &Args<'_>) -> Option<Kill> {
+        let text = |i: usize| args.get(i).map(|a| String::from_utf8_lossy(a).into_owned());
+        let mut kill = Kill { skip_me: true, ..Kill::default() };
+        if args.len() == 3 {
+            kill.addr = text(2);
+            kill.skip_me = false;
+            kill.old_form = true;
+            return Some(kill);
+        }
+        let mut at = 2;
+        while at < args.len() {
+            let value = args.get(at + 1)?;
+            match args.get(at)?.to_ascii_lowercase().as_slice() {
+                b"id" => kill.id = Some(std::str::from_utf8(value).ok()?.parse().ok()?),
+                b"type" => kill.kind = Some(client_type(value)?),
+                b"addr" => kill.addr = text(at + 1),
+                b"laddr" => kill.laddr = text(at + 1),
+                b"user" => kill.user = text(at + 1),
+                b"skipme" => kill.skip_me = value.eq_ignore_ascii_case(b"yes"),
+                _ => return None,
+            }
+            at += 2;
+        }
+        Some(kill)
+    }
+
+    fn means(&self, session: &Session, st: &State, me: u64) -> bool {
+        !(self.skip_me && session.id == me)
+            && self.id.is_none_or(|id| id == session.id)
+            && self.user.as_ref().is_none_or(|user| user == st.identity.user.name())
+            && self.addr.as_ref().is_none_or(|addr| *addr == st.addresses.0)
+            && self.laddr.as_ref().is_none_or(|laddr| *laddr == st.addresses.1)
+            && self.kind.is_none_or(|kind| kind == session.kind(st))
+    }
+}
+
+impl Session {
+    pub(super) fn kind(&self, st: &State) -> &'static str {
+        match &st.pin {
+            Some(pin) if pin.link.pinned.subscriptions() > 0 => "pubsub",
+            Some(pin) if pin.link.pinned.monitoring.get() => "replica",
+            _ => "normal",
+        }
+    }
+
+    /// Runs `on_each` on every worker, this one too, and hands the gathered results to `then` here.
+    pub(super) fn on_all_workers<T: Send + 'static>(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        on_each: impl Fn(&Rc<Worker>) -> T + Send + Sync + 'static,
+        then: impl FnOnce(&Rc<Worker>, Rc<Session>, Vec<T>) + Send + 'static,
+    ) {
+        struct Gathering<T, F> {
+            results: Vec<T>,
+            left: usize,
+            then: Option<F>,
+        }
+        let count = worker.shared.mailboxes.len();
+        let gathering =
+            Arc::new(Mutex::new(Gathering { results: Vec::new(), left: count, then: Some(then) }));
+        let on_each = Arc::new(on_each);
+        let (home, id) = (worker.id, self.id);
+        for other in 0..count as u16 {
+            let (gathering, on_each) = (gathering.clone(), on_each.clone());
+            let errand: Errand = Box::new(move |there| {
+                let result = on_each(there);
+                let mut all = gathering.lock().unwrap_or_else(PoisonError::into_inner);
+                all.results.push(result);
+                all.left -= 1;
+                if all.left > 0 {
+                    return;
+                }
+                let (results, then) = (std::mem::take(&mut all.results), all.then.take());
+                drop(all);
+                let finish: Errand = Box::new(move |here| {
+                    if let (Some(session), Some(then)) = (here.session(id), then) {
+                        then(here, session, results);
+                    }
+                });
+                there.mail(home, Mail::Errand(finish));
+            });
+            worker.mail(other, Mail::Errand(errand));
+        }
+    }
+
+    pub(super) fn client_list(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+    ) -> Step {
+        if st.is_waiting() {
+            return Step::Again(Park::Until(st.next_seq()));
+        }
+        let filter = match Filter::parse(&request.args) {
+            Ok(filter) => filter,
+            Err(text) => {
+                self.error_here(worker, st, &text);
+                return Step::Next;
+            }
+        };
+        let (seq, resp3, me) = (self.await_reply(st), st.identity.resp3, self.id);
+        let own_line = self.describe(worker, st);
+        let list = move |there: &Rc<Worker>| there.describe_sessions(&filter, me);
+        let wants_me = Filter::parse(&request.args).is_ok_and(|filter| filter.admits(me, self.kind(st)));
+        self.on_all_workers(worker, list, move |here, session, lines| {
+            let mut lines: Vec<(u64, String)> = lines.into_iter().flatten().collect();
+            if wants_me {
+                lines.push((me, own_line));
+            }
+            lines.sort_unstable();
+            let text: String = lines.into_iter().map(|(_, line)| line).collect();
+            let mut out = Vec::new();
+            resp::verbatim(&mut out, text.as_bytes(), resp3);
+            session.answer(here, seq, Frame::Borrowed(&out));
+            session.go_on(here, &mut session.state.borrow_mut());
+        });
+        Step::Wait(Park::Turn)
+    }
+
+    /// L2 looks for mistakes (and knows which users there are) in the same request with filters that no client fits;
+    /// then it is done here.
+    pub(super) fn kill_clients(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+    ) -> Step {
+        if st.is_waiting() {
+            return Step::Again(Park::Until(st.next_seq()));
+        }
+        let kill = Kill::parse(&request.args);
+        let seq = self.await_reply(st);
+        if let Some(kill) = kill.as_ref().filter(|kill| kill.old_form) {
+            self.kill_on_all(worker, st, seq, kill.clone());
+            return Step::Wait(Park::Turn);
+        }
+        let mut ask: Vec<&[u8]> = vec![b"CLIENT", b"KILL", b"ADDR", b"-", b"LADDR", b"-"];
+        ask.extend(request.args.iter().skip(2));
+        let turn = kill.map_or(Turn::Pass, |kill| Turn::Kill(Box::new(kill)));
+        match st.links.plain(worker, st.identity.resp3) {
+            Ok(link) => {
+                let expect = Expect::Turn(self.asker(seq), turn);
+                link.send(worker, &resp::encode_request(&ask), expect, Group::Local);
+                Step::Wait(Park::Turn)
+            }
+            Err(failure) => {
+                self.fail_place(worker, st, seq, &failure);
+                Step::Next
+            }
+        }
+    }
+
+    pub(super) fn kill_on_all(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, kill: Kill) {
+        let (me, old_form) = (self.id, kill.old_form);
+        let kills_me = kill.means(self, st, me);
+        let strike = move |there: &Rc<Worker>| {
+            let sessions: Vec<_> = there.sessions.borrow().values().cloned().collect();
+            let meant = sessions.iter().filter(|s| s.id != me && kill.means(s, &s.state.borrow(), me));
+            meant.map(|s| s.shut()).count()
+        };
+        self.on_all_workers(worker, strike, move |here, session, counts| {
+            let count = counts.iter().sum::<usize>() + usize::from(kills_me);
+            let mut out = Vec::new();
+            match (old_form, count) {
+                (true, 0) => resp::error(&mut out, "ERR No such client"),
+                (true, _) => resp::simple(&mut out, "OK"),
+                (false, n) => resp::integer(&mut out, n as i64),
+            }
+            session.answer(here, seq, Frame::Borrowed(&out));
+            if kills_me {
+                session.close_after_replies(here);
+            }
+            session.go_on(here, &mut session.state.borrow_mut());
+        });
+    }
+
+    pub(super) fn unblock(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+    ) -> Step {
+        if st.is_waiting() {
+            return Step::Again(Park::Until(st.next_seq()));
+        }
+        let args = &request.args;
+        let by_error = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
+            None | Some(b"timeout") => false,
+            Some(b"error") => true,
+            _ => {
+                self.error_here(worker, st, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+                return Step::Next;
+            }
+        };
+        let id = args.get(2).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse::<u64>().ok());
+        let Some(id) = id else { return self.forward_raw(worker, st, request) };
+        let seq = self.await_reply(st);
+        let find = move |there: &Rc<Worker>| there.session(id).and_then(|s| s.blocked_link_id());
+        self.on_all_workers(worker, find, move |here, session, found| {
+            let remote = found.into_iter().flatten().next();
+            session.unblock_remote(here, seq, remote, by_error);
+            session.go_on(here, &mut session.state.borrow_mut());
+        });
+        Step::Wait(Park::Turn)
+    }
+
+    /// L2's id of the link on which this session is blocked.
+    fn blocked_link_id(&self) -> Option<i64> {
+        let st = self.state.borrow();
+        st.pin.as_ref().filter(|pin| pin.is_blocked()).map(|pin| pin.link.remote_id.get())
+    }
+
+    fn unblock_remote(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, remote: Option<i64>, by_error: bool) {
+        let Some(remote) = remote else { return self.answer(worker, seq, Frame::Borrowed(b":0\r\n")) };
+        let how: &[u8] = if by_error { b"ERROR" } else { b"TIMEOUT" };
+        let wire = resp::encode_request(&[b"CLIENT", b"UNBLOCK", remote.to_string().as_bytes(), how]);
+        let links = self.state.borrow().links.clone();
+        match links.plain(worker, false) {
+            Ok(link) => link.send(worker, &wire, Expect::Reply(self.asker(seq)), Group::Local),
+            Err(failure) => self.fail(worker, seq, failure),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Which links hold requests of a session that are under way, so that effects keep their order: a request that shares
+//! a key with an earlier one, where either writes, takes the same link or waits for it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::cache::{Stripe, StripeSet};
+use crate::upstream::Link;
+
+/// A link, and the number behind the session's last request on it.
+#[derive(Default)]
+pub(super) struct Lane {
+    link: Option<Rc<Link>>,
+    until: u64,
+}
+
+impl Lane {
+    /// The link, as long as requests of this session are under way on it.
+    pub(super) fn busy(&self, head: u64) -> Option<&Rc<Link>> {
+        if self.until > head { self.link.as_ref() } else { None }
+    }
+    pub(super) fn note(&mut self, link: &Rc<Link>, seq: u64) {
+        if !self.link.as_ref().is_some_and(|l| Rc::ptr_eq(l, link)) {
+            self.link = Some(link.clone());
+        }
+        self.until = seq + 1;
+    }
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+}
+
+/// More keys under way than this are not told apart.
+const KEYS_MAX: usize = 64;
+
+/// Keys of requests that are under way.
+#[derive(Default)]
+struct Keys {
+    each: VecDeque<(u64, Stripe)>,
+    /// All keys may be meant by a request before this number.
+    whole_until: u64,
+}
+
+impl Keys {
+    fn forget_answered(&mut self, head: u64) {
+        while self.each.front().is_some_and(|(seq, _)| *seq < head) {
+            self.each.pop_front();
+        }
+    }
+
+    fn add(&mut self, head: u64, seq: u64, stripes: &[Stripe]) {
+        self.forget_answered(head);
+        if self.each.len() + stripes.len() > KEYS_MAX {
+            self.whole_until = seq + 1;
+        } else {
+            self.each.extend(stripes.iter().map(|&stripe| (seq, stripe)));
+        }
+    }
+
+    /// The number up to which requests must have been answered before one of this key may overtake.
+    fn conflict(&self, head: u64, stripes: &[Stripe]) -> Option<u64> {
+        if self.whole_until > head {
+            return Some(self.whole_until);
+        }
+        let meets = |(seq, stripe): &&(u64, Stripe)| *seq >= head && stripes.contains(stripe);
+        self.each.iter().rev().find(meets).map(|(seq, _)| seq + 1)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    pub(super) plain: Lane,
+    pub(super) script: Lane,
+    /// Writes on the plain lane.
+    writes: Keys,
+    /// Reads on tracked links, of others' flights, and hits whose turn has not come.
+    aside: Keys,
+    /// Reads on the plain lane that L1 could have answered.
+    passing: Keys,
+    aside_until: u64,
+}
+
+impl Lanes {
+    pub(super) fn note_write(&mut self, head: u64, seq: u64, stripes: &StripeSet) {
+        match stripes {
+            StripeSet::Unknown => self.writes.whole_until = seq + 1,
+            known => self.writes.add(head, seq, known.stripes()),
+        }
+    }
+
+    pub(super) fn note_aside(&mut self, head: u64, seq: u64, stripes: &[Stripe]) {
+        self.aside.add(head, seq, stripes);
+        self.aside_until = seq + 1;
+    }
+
+    /// Reads on the plain lane that L1 could have answered.
+    pub(super) fn note_passing(&mut self, head: u64, seq: u64, stripes: &[Stripe]) {
+        self.passing.add(head, seq, stripes);
+    }
+
+    /// Whether an earlier read of this key is under way on the plain lane: a later one must not overtake it elsewhere.
+    pub(super) fn meets_passing(&self, head: u64, stripes: &[Stripe]) -> bool {
+        self.passing.conflict(head, stripes).is_some()
+    }
+
+    /// What a read that missed must wait for: an earlier read of the key that is under way aside, or a hit of it that
+    /// may still be read anew. On another link the later one could be answered with the older value.
+    pub(super) fn miss_waits_for(&self, head: u64, stripes: &[Stripe]) -> Option<u64> {
+        self.aside.conflict(head, stripes)
+    }
+
+    /// Whether a read of this key must stay behind a write that is under way.
+    #[inline]
+    pub(super) fn read_meets_write(&self, head: u64, stripes: &[Stripe]) -> bool {
+        (self.writes.whole_until > head || !self.writes.each.is_empty())
+            && self.writes.conflict(head, stripes).is_some()
+    }
+
+    /// What a write must wait for: reads of its keys that are under way elsewhere.
+    #[inline]
+    pub(super) fn write_waits_for(&self, head: u64, stripes: &StripeSet) -> Option<u64> {
+        if self.aside_until <= head {
+            return None;
+        }
+        match stripes {
+            StripeSet::Unknown => Some(self.aside_until),
+            known => self.aside.conflict(head, known.stripes()),
+        }
+    }
+
+    /// What a request of unknown keys must wait for that takes the script lane (or the plain one).
+    pub(super) fn script_waits_for(&self, head: u64) -> Option<u64> {
+        let until = self.aside_until.max(self.plain.until());
+        (until > head).then_some(until)
+    }
+    pub(super) fn plain_waits_for(&self, head: u64) -> Option<u64> {
+        let until = self.aside_until.max(self.script.until());
+        (until > head).then_some(until)
+    }
+
+    /// Lets go of links and memory once nothing is under way.
+    pub(super) fn rest(&mut self) {
+        *self = Lanes::default();
+    }
+}

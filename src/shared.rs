@@ -1,0 +1,196 @@
+//! What all workers share: L1, leases, settings, counts, and a bounded mailbox per worker. No lock here is held while
+//! anything else is done.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use tokio::sync::mpsc;
+
+use crate::cache::{Cache, CacheConfig, Follower, Lease};
+use crate::clock::Moment;
+use crate::config::{Config, Target};
+use crate::metrics::WorkerMetrics;
+use crate::rules::Rules;
+use crate::upstream::{Credentials, Purpose};
+use crate::worker::Worker;
+
+/// A task for another worker: it runs there between two scheduler ticks.
+pub type Errand = Box<dyn FnOnce(&std::rc::Rc<Worker>) + Send>;
+
+/// What crosses workers.
+pub enum Mail {
+    Client(crate::server::Accepted),
+    /// A flight of another worker has landed.
+    Landed(Follower, Landing),
+    /// Ping your tracked links and tell that worker when all have answered.
+    Barrier {
+        from: u16,
+        round: u64,
+    },
+    BarrierDone {
+        round: u64,
+    },
+    Errand(Errand),
+}
+
+/// What a follower gets: the reply, or its request back, to read by itself.
+pub enum Landing {
+    Reply { reply: Bytes, stripe: crate::cache::Stripe },
+    ReadAgain(Bytes),
+}
+
+/// Settings in force, with what is derived from them.
+pub struct Live {
+    pub config: Config,
+    pub rules: Rules,
+    /// By row of the command table.
+    pub denied: Vec<bool>,
+}
+
+/// What L2 says of a command that our table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    pub readonly: bool,
+    pub blocking: bool,
+    pub exists: bool,
+    pub learned: Moment,
+}
+
+pub struct Shared {
+    hasher: foldhash::fast::RandomState,
+    pub live: ArcSwap<Live>,
+    pub target: Target,
+    pub cache: Option<Arc<Cache>>,
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+    pub mailboxes: Vec<mpsc::Sender<Mail>>,
+    leases: Mutex<Vec<Arc<Lease>>>,
+    users: Mutex<HashMap<Credentials, u32>>,
+    pub learned: DashMap<String, Learned>,
+    pub clients: AtomicUsize,
+    /// Connections refused because clients_max was reached.
+    pub refused_clients: AtomicU64,
+    links_shared: AtomicUsize,
+    links_pinned: AtomicUsize,
+    /// Sessions in MONITOR mode: while there are any, L1 is bypassed.
+    pub monitors: AtomicUsize,
+    pub next_client: AtomicU64,
+    next_user: AtomicU32,
+    pub buffered_bytes: AtomicU64,
+    pub l2_reachable: AtomicBool,
+    /// L2 expires hash fields by themselves (HPEXPIRE, 7.4 and later).
+    pub fields_expire: AtomicBool,
+    /// Moves on when rights may have changed.
+    pub rights_version: AtomicU64,
+    /// CLIENT PAUSE WRITE is in force until then: the nanoseconds of a `Moment`.
+    pub writes_paused_until: AtomicU64,
+    /// How L2 words its refusal of HELLO before authentication.
+    pub hello_says_proto: AtomicBool,
+    /// L2 evicts keys that it does not see used.
+    pub l2_evicts: AtomicBool,
+    pub draining: AtomicBool,
+    pub started: Moment,
+}
+
+pub const MAILBOX_LEN_MAX: usize = 65_536;
+/// Commands of modules and newer versions that are remembered.
+const LEARNED_MAX: usize = 4096;
+
+impl Shared {
+    pub fn new(live: Live, target: Target, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
+        let cache = live.config.l1_enabled().then(|| {
+            Arc::new(Cache::new(CacheConfig {
+                bytes_max: live.config.cache.bytes_max,
+                ttl_max: std::time::Duration::from_secs(live.config.cache.ttl_seconds),
+            }))
+        });
+        Shared {
+            hasher: foldhash::fast::RandomState::default(),
+            target,
+            cache,
+            metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
+            live: ArcSwap::from_pointee(live),
+            mailboxes,
+            leases: Mutex::default(),
+            users: Mutex::default(),
+            learned: DashMap::new(),
+            clients: AtomicUsize::new(0),
+            refused_clients: AtomicU64::new(0),
+            links_shared: AtomicUsize::new(0),
+            links_pinned: AtomicUsize::new(0),
+            monitors: AtomicUsize::new(0),
+            next_client: AtomicU64::new(1),
+            next_user: AtomicU32::new(1),
+            buffered_bytes: AtomicU64::new(0),
+            l2_reachable: AtomicBool::new(true),
+            fields_expire: AtomicBool::new(false),
+            rights_version: AtomicU64::new(0),
+            writes_paused_until: AtomicU64::new(0),
+            hello_says_proto: AtomicBool::new(false),
+            l2_evicts: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            started: Moment::now(),
+        }
+    }
+
+    /// The same for equal bytes on every worker; seeded at start.
+    #[inline]
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash_one(bytes)
+    }
+
+    pub fn new_lease(&self, worker: u16) -> Arc<Lease> {
+        let lease = Arc::new(Lease::of_worker(worker));
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease.clone());
+        lease
+    }
+
+    pub fn drop_lease(&self, lease: &Arc<Lease>) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).retain(|l| !Arc::ptr_eq(l, lease));
+    }
+
+    /// Everything in L1 is invalid from now on, and so is what fills under way would store.
+    pub fn revoke_leases(&self) {
+        self.rights_version.fetch_add(1, Relaxed);
+        for lease in self.leases() {
+            lease.revoke();
+        }
+    }
+
+    pub fn leases(&self) -> Vec<Arc<Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The workers whose tracked links may have filled entries.
+    pub fn workers_with_entries(&self) -> Vec<u16> {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workers: Vec<u16> = leases.iter().filter(|l| l.has_filled()).map(|l| l.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        workers
+    }
+
+    /// The number of an L2 user; the same for the same name and password.
+    pub fn user_id(&self, credentials: &Credentials) -> u32 {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        *users.entry(credentials.clone()).or_insert_with(|| self.next_user.fetch_add(1, Relaxed))
+    }
+
+    pub fn link_count(&self, purpose: Purpose) -> &AtomicUsize {
+        match purpose {
+            Purpose::Pinned | Purpose::Fresh => &self.links_pinned,
+            _ => &self.links_shared,
+        }
+    }
+
+    pub fn learn(&self, name: String, learned: Learned) {
+        if self.learned.len() >= LEARNED_MAX {
+            self.learned.clear();
+        }
+        self.learned.insert(name, learned);
+    }
+}

@@ -1,0 +1,173 @@
+//! Opens a connection to L2 and puts it into the state that its link needs. Nothing of a client is sent before every
+//! step has been answered, so no command runs as the wrong user or in the wrong database.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::clock::Moment;
+use crate::config::{Endpoint, Target};
+use crate::net::Stream;
+use crate::resp::{self, ReplyScan, ReplyScanner, Value};
+
+/// Whom a link acts as in L2.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    pub user: Option<String>,
+    pub password: String,
+}
+
+/// The state to put a connection into.
+pub struct Login<'a> {
+    pub credentials: Option<&'a Credentials>,
+    pub db: u32,
+    pub resp3: bool,
+    pub tracked: bool,
+    /// L2 is asked whether tracking came on, which needs one more right.
+    pub verified: bool,
+    pub pinned: bool,
+}
+
+/// Why a link could not be opened.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Nobody there, or no answer.
+    Unreachable(String),
+    /// L2 refused a step with this error line.
+    Refused { step: Step, line: Bytes },
+    /// L2 says that it is not ready (LOADING, BUSY, MASTERDOWN): like away, but with its own words.
+    NotReady(Bytes),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Hello,
+    Tracking,
+    Select,
+}
+
+/// What L2 told while the link was opened.
+pub struct Welcome {
+    /// L2's id of the connection.
+    pub client_id: i64,
+    /// When the last step was sent.
+    pub began: Moment,
+}
+
+pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Welcome), Refusal> {
+    let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
+    match &target.endpoint {
+        Endpoint::Tcp { host, port } => {
+            let mut stream =
+                tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+            stream.set_nodelay(true).map_err(unreachable)?;
+            let keepalive = socket2::TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(10));
+            socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
+            let welcome = greet(&mut stream, login).await?;
+            Ok((Stream::Tcp(stream), welcome))
+        }
+        Endpoint::Unix { path } => {
+            let mut stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
+            let welcome = greet(&mut stream, login).await?;
+            Ok((Stream::Unix(stream), welcome))
+        }
+    }
+}
+
+/// HELLO says who, which protocol, and the link's name: other commands may need rights that a user does not have, and
+/// each refusal would stand in L2's ACL LOG.
+fn steps(login: &Login<'_>) -> (Vec<Step>, Vec<u8>) {
+    let mut steps = Vec::new();
+    let mut wire = Vec::new();
+    let mut add = |step, args: &[&[u8]]| {
+        steps.push(step);
+        resp::append_request(&mut wire, args);
+    };
+    let mut hello: Vec<&[u8]> = vec![b"HELLO", if login.resp3 { b"3" } else { b"2" }];
+    if let Some(Credentials { user, password }) = login.credentials {
+        let user = user.as_deref().unwrap_or("default");
+        hello.extend([&b"AUTH"[..], user.as_bytes(), password.as_bytes()]);
+    }
+    if !login.pinned {
+        hello.extend([&b"SETNAME"[..], b"madcache"]);
+    }
+    add(Step::Hello, &hello);
+    if login.tracked {
+        add(Step::Tracking, &[b"CLIENT", b"TRACKING", b"ON"]);
+        if login.verified {
+            add(Step::Tracking, &[b"CLIENT", b"TRACKINGINFO"]);
+        }
+    }
+    if login.db != 0 {
+        add(Step::Select, &[b"SELECT", login.db.to_string().as_bytes()]);
+    }
+    (steps, wire)
+}
+
+async fn greet<S: AsyncReadExt + AsyncWriteExt + Unpin>(
+    stream: &mut S,
+    login: &Login<'_>,
+) -> Result<Welcome, Refusal> {
+    let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
+    let (steps, wire) = steps(login);
+    let mut welcome = Welcome { client_id: 0, began: Moment::now() };
+    stream.write_all(&wire).await.map_err(unreachable)?;
+    let mut input = Vec::new();
+    let mut scanner = ReplyScanner::default();
+    for step in steps {
+        let len = loop {
+            match scanner.scan(&input) {
+                ReplyScan::Complete(frame) => break frame.len,
+                ReplyScan::Malformed => {
+                    return Err(Refusal::Unreachable("it does not speak the Redis protocol".into()));
+                }
+                ReplyScan::Incomplete => {}
+            }
+            if stream.read_buf(&mut input).await.map_err(unreachable)? == 0 {
+                return Err(Refusal::Unreachable("it closed the connection".into()));
+            }
+        };
+        check(step, login, &input[..len], &mut welcome)?;
+        input.drain(..len);
+    }
+    if !input.is_empty() {
+        return Err(Refusal::Unreachable("it sent more than was asked for".into()));
+    }
+    Ok(welcome)
+}
+
+fn check(step: Step, login: &Login<'_>, frame: &[u8], welcome: &mut Welcome) -> Result<(), Refusal> {
+    if frame.starts_with(b"-") {
+        let line = Bytes::copy_from_slice(frame);
+        let not_ready = [&b"-LOADING"[..], b"-BUSY", b"-MASTERDOWN", b"-ERR max number of clients"];
+        if not_ready.iter().any(|start| frame.starts_with(start)) {
+            return Err(Refusal::NotReady(line));
+        }
+        // Without authentication the links still show clients L2's own NOAUTH; in RESP3 L2 refuses the protocol.
+        if frame.starts_with(b"-NOAUTH") && !login.resp3 {
+            return Ok(());
+        }
+        return Err(Refusal::Refused { step, line });
+    }
+    match step {
+        Step::Hello => {
+            let id = resp::parse(frame).and_then(|hello| hello.field("id")?.int());
+            welcome.client_id = id.unwrap_or_default();
+        }
+        Step::Tracking if !frame.starts_with(b"+") => {
+            let flags = resp::parse(frame).and_then(|info| info.field("flags").cloned());
+            let is_on =
+                |flags: &Value| flags.elements().is_some_and(|f| f.iter().any(|f| f.text() == Some(b"on")));
+            if !flags.as_ref().is_some_and(is_on) {
+                let line = Bytes::from_static(b"-ERR CLIENT TRACKING did not come on\r\n");
+                return Err(Refusal::Refused { step, line });
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,479 @@
+//! One connection to L2: bytes out, frames back in order. Replies are matched by position alone; a frame that nobody
+//! asked for, bytes that are no frame, or the link's end fail everything that is still owed.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::handshake::{self, Login, Refusal};
+use super::pending::{Expect, Failure, Frame, Pending};
+use super::pinned::PinnedState;
+use super::{LinkSet, replies};
+use crate::cache::Lease;
+use crate::clock::Moment;
+use crate::command::Group;
+use crate::net::{BIG_PIECE_BYTES, OutBuf, Stream};
+use crate::resp::{ReplyScan, ReplyScanner};
+use crate::session::Session;
+use crate::worker::Worker;
+
+/// What a link is for. Only these combinations exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reads and writes of all sessions of a worker.
+    Plain,
+    /// Beside a slow plain link.
+    Spill,
+    /// Requests and replies that are known to be huge.
+    Huge,
+    Script,
+    /// Fills, barriers and heartbeats only.
+    Tracked,
+    /// Nothing but AUTH.
+    Auth,
+    /// One session's alone.
+    Pinned,
+    /// The same for one command that must reach L2 while a script keeps it busy; never used twice.
+    Fresh,
+}
+
+impl Purpose {
+    /// Whether such a link belongs to one session.
+    pub fn is_own(self) -> bool {
+        matches!(self, Purpose::Pinned | Purpose::Fresh)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Connecting,
+    Ready,
+    Closed,
+}
+
+pub struct Link {
+    pub id: u64,
+    pub purpose: Purpose,
+    pub resp3: bool,
+    pub set: Rc<LinkSet>,
+    phase: Cell<Phase>,
+    stream: OnceCell<Stream>,
+    out: RefCell<OutBuf>,
+    pending: RefCell<VecDeque<Pending>>,
+    queued_bytes: Cell<u64>,
+    flushed_bytes: Cell<u64>,
+    /// On the worker's list of links to flush.
+    pub dirty: Cell<bool>,
+    writing: Cell<bool>,
+    /// Closed by us because nobody used it.
+    retired: Cell<bool>,
+    last_byte: Cell<Moment>,
+    last_use: Cell<Moment>,
+    round_trip: Cell<Duration>,
+    /// Sessions that wait for room.
+    waiting: RefCell<Vec<Rc<Session>>>,
+    /// What a tracked link vouches for.
+    pub lease: Option<Arc<Lease>>,
+    pub pinned: PinnedState,
+    /// L2's id of this link.
+    pub remote_id: Cell<i64>,
+}
+
+impl Link {
+    /// Begins to connect; requests may be queued at once.
+    pub fn open(worker: &Rc<Worker>, set: &Rc<LinkSet>, purpose: Purpose, resp3: bool) -> Rc<Link> {
+        let lease = (purpose == Purpose::Tracked).then(|| worker.shared.new_lease(worker.id));
+        let link = Rc::new(Link {
+            id: worker.next_link_id(),
+            purpose,
+            resp3,
+            set: set.clone(),
+            phase: Cell::new(Phase::Connecting),
+            stream: OnceCell::new(),
+            out: RefCell::default(),
+            pending: RefCell::default(),
+            queued_bytes: Cell::new(0),
+            flushed_bytes: Cell::new(0),
+            dirty: Cell::new(false),
+            writing: Cell::new(false),
+            retired: Cell::new(false),
+            last_byte: Cell::new(Moment::now()),
+            last_use: Cell::new(Moment::now()),
+            round_trip: Cell::new(Duration::from_millis(1)),
+            waiting: RefCell::default(),
+            lease,
+            pinned: PinnedState::default(),
+            remote_id: Cell::new(0),
+        });
+        worker.upstream.count_opened(worker, &link);
+        worker.upstream.links.borrow_mut().insert(link.id, link.clone());
+        tokio::task::spawn_local(link.clone().run(worker.clone()));
+        link
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+    pub fn is_usable(&self) -> bool {
+        self.phase.get() != Phase::Closed
+    }
+    /// Whether it ever was connected.
+    pub fn was_up(&self) -> bool {
+        self.stream.get().is_some()
+    }
+    pub fn pending_len(&self) -> usize {
+        self.pending.borrow().len()
+    }
+    pub fn last_byte(&self) -> Moment {
+        self.last_byte.get()
+    }
+    pub fn last_use(&self) -> Moment {
+        self.last_use.get()
+    }
+    pub fn buffered_bytes(&self) -> usize {
+        self.out.borrow().len()
+    }
+
+    /// How long the oldest request waits for its reply.
+    pub fn oldest_wait(&self, now: Moment) -> Duration {
+        self.pending.borrow().front().map_or(Duration::ZERO, |first| now.since(first.sent))
+    }
+
+    /// Whether a session that has nothing under way here should rather go elsewhere.
+    pub fn is_slow(&self, now: Moment) -> bool {
+        self.oldest_wait(now) > Duration::from_millis(5).max(self.round_trip.get() * 4)
+    }
+
+    /// Queues one request; it is written at the end of the scheduler's tick.
+    #[inline]
+    pub fn send(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8], expect: Expect, group: Group) {
+        self.note(worker, wire.len(), expect, group);
+        let mut out = self.out.borrow_mut();
+        if wire.len() >= BIG_PIECE_BYTES * 4 {
+            out.push_bytes(Bytes::copy_from_slice(wire));
+        } else {
+            out.lend(&mut worker.pool.borrow_mut());
+            out.push_slice(wire);
+        }
+    }
+
+    fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, expect: Expect, group: Group) {
+        debug_assert!(self.is_usable(), "closed links take no requests");
+        let now = worker.now();
+        let starts_at = self.queued_bytes.get();
+        self.queued_bytes.set(starts_at + len as u64);
+        self.pending.borrow_mut().push_back(Pending { expect, sent: now, starts_at, pushed: None, group });
+        self.last_use.set(now);
+        if !self.dirty.replace(true) {
+            worker.link_is_dirty(self.clone());
+        }
+    }
+
+    /// Lets a session wait until there is room again.
+    pub fn wait_for_room(&self, session: &Rc<Session>) {
+        self.waiting.borrow_mut().push(session.clone());
+    }
+
+    fn wake_waiting(&self, worker: &Rc<Worker>) {
+        for session in self.waiting.take() {
+            worker.resume(session);
+        }
+    }
+
+    /// Writes what is queued; called once per tick.
+    pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
+        self.dirty.set(false);
+        if self.phase.get() != Phase::Ready || self.writing.get() {
+            return;
+        }
+        match self.write_now(worker) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.writing.set(true);
+                tokio::task::spawn_local(self.clone().write_rest(worker.clone()));
+            }
+            Err(_) => self.shutdown(),
+        }
+    }
+
+    /// Whether everything went out.
+    fn write_now(&self, worker: &Rc<Worker>) -> io::Result<bool> {
+        let Some(stream) = self.stream.get() else { return Ok(true) };
+        let mut out = self.out.borrow_mut();
+        let written = out.write_to(stream, &mut worker.pool.borrow_mut())?;
+        self.flushed_bytes.set(self.flushed_bytes.get() + written as u64);
+        Ok(out.is_empty())
+    }
+
+    async fn write_rest(self: Rc<Self>, worker: Rc<Worker>) {
+        let Some(stream) = self.stream.get() else { return };
+        loop {
+            if poll_fn(|cx| stream.poll_write_ready(cx)).await.is_err() {
+                break self.shutdown();
+            }
+            match self.write_now(&worker) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(_) => break self.shutdown(),
+            }
+        }
+        self.writing.set(false);
+    }
+
+    /// Whether L2 owes an answer that it gives at once; a blocked command or a subscription is no such thing.
+    pub fn is_waited_for(&self) -> bool {
+        self.phase.get() == Phase::Ready && !self.pinned.is_patient()
+    }
+
+    /// An idle link is asked for a sign of life.
+    pub fn probe(self: &Rc<Self>, worker: &Rc<Worker>) {
+        // It carries nothing but AUTH, and may not be allowed to PING.
+        if self.purpose == Purpose::Auth {
+            return self.retire();
+        }
+        self.send(worker, self.set.user.sign_of_life(), Expect::Nobody, Group::Other);
+        self.last_byte.set(worker.now());
+    }
+
+    /// Closes a link that nobody needs.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.shutdown();
+    }
+    pub fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+    /// A tracked link whose entries are still worth something.
+    pub fn is_leased(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.has_filled())
+    }
+
+    /// Ends the link from outside; its task sees the end and fails what is owed.
+    pub fn shutdown(&self) {
+        match self.stream.get() {
+            Some(stream) => stream.shutdown(),
+            None => self.phase.set(Phase::Closed),
+        }
+    }
+
+    async fn run(self: Rc<Self>, worker: Rc<Worker>) {
+        let failure = match self.connect(&worker).await {
+            Ok(stream) => {
+                if self.stream.set(stream).is_err() || !self.is_usable() {
+                    Failure::NotSent("the link was closed".into())
+                } else {
+                    self.phase.set(Phase::Ready);
+                    worker.upstream.link_came_up(&worker, &self);
+                    self.flush(&worker);
+                    let reason = self.read_until_end(&worker).await;
+                    tracing::debug!(link = self.id, purpose = ?self.purpose, %reason, "link ended");
+                    Failure::Unknown
+                }
+            }
+            Err(refusal) => worker.upstream.link_was_refused(&worker, &self, refusal),
+        };
+        self.close(&worker, failure);
+    }
+
+    async fn connect(&self, worker: &Rc<Worker>) -> Result<Stream, Refusal> {
+        let shared = &worker.shared;
+        let login = Login {
+            credentials: (self.purpose != Purpose::Auth)
+                .then_some(&self.set.user.credentials)
+                .and_then(Option::as_ref),
+            db: if matches!(self.purpose, Purpose::Auth | Purpose::Fresh) { 0 } else { self.set.db },
+            resp3: self.resp3,
+            tracked: self.purpose == Purpose::Tracked,
+            verified: self.set.user.is_own(),
+            pinned: self.purpose.is_own(),
+        };
+        let limit = Duration::from_millis(shared.live.load().config.upstream.connect_timeout_ms);
+        match tokio::time::timeout(limit, handshake::connect(&shared.target, &login)).await {
+            Ok(Ok((stream, welcome))) => {
+                self.remote_id.set(welcome.client_id);
+                if let Some(lease) = &self.lease {
+                    lease.prove(welcome.began);
+                }
+                Ok(stream)
+            }
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(Refusal::Unreachable(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    async fn read_until_end(self: &Rc<Self>, worker: &Rc<Worker>) -> String {
+        let Some(stream) = self.stream.get() else { return "no stream".into() };
+        let mut input = BytesMut::new();
+        let mut scanner = ReplyScanner::default();
+        loop {
+            if let Err(e) = poll_fn(|cx| stream.poll_read_ready(cx)).await {
+                return e.to_string();
+            }
+            if self.pinned.must_hold_back() {
+                self.pinned.room(self).await;
+            }
+            match self.read_some(worker, stream, &mut input, &mut scanner) {
+                Ok(0) => return "closed by L2".into(),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return e.to_string(),
+            }
+            if self.purpose.is_own()
+                && let Err(reason) = self.pinned_frames(worker, &mut input, &mut scanner).await
+            {
+                return self.unexpected(reason).to_string();
+            }
+            if input.is_empty() && input.capacity() > 1 << 20 {
+                input = BytesMut::new();
+            }
+        }
+    }
+
+    /// Reads once. Of a shared link every whole frame is handled on the spot, without a copy where that can be.
+    fn read_some(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        stream: &Stream,
+        input: &mut BytesMut,
+        scanner: &mut ReplyScanner,
+    ) -> io::Result<usize> {
+        let mut scratch = worker.link_scratch.borrow_mut();
+        let n = stream.try_read(&mut scratch)?;
+        if n == 0 {
+            return Ok(0);
+        }
+        let now = worker.tick_clock();
+        self.last_byte.set(now);
+        worker.upstream.heard(now);
+        let mut rest = &scratch[..n];
+        if input.is_empty() && !self.purpose.is_own() {
+            let used =
+                self.small_frames(worker, rest, scanner, now).map_err(|reason| self.unexpected(reason))?;
+            rest = &rest[used..];
+        }
+        if !rest.is_empty() {
+            let wanted = scanner.bytes_wanted().saturating_sub(input.len());
+            // Room grows with what has arrived, never with what was announced.
+            input.reserve(rest.len().max(wanted.min(input.len())));
+            input.extend_from_slice(rest);
+            if !self.purpose.is_own() {
+                self.large_frames(worker, input, scanner, now).map_err(|reason| self.unexpected(reason))?;
+            }
+        }
+        if !self.waiting.borrow().is_empty() && self.pending_len() * 2 < worker.link_in_flight_max() {
+            self.wake_waiting(worker);
+        }
+        Ok(n)
+    }
+
+    fn unexpected(&self, reason: &'static str) -> io::Error {
+        tracing::warn!(link = self.id, purpose = ?self.purpose, reason, "link closed: unexpected bytes from L2");
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    }
+
+    /// Handles the whole frames of a buffer that is not kept; returns how much of it is done with.
+    fn small_frames(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        bytes: &[u8],
+        scanner: &mut ReplyScanner,
+        now: Moment,
+    ) -> Result<usize, &'static str> {
+        let mut at = 0;
+        loop {
+            match scanner.scan(&bytes[at..]) {
+                ReplyScan::Complete(frame) => {
+                    let whole = &bytes[at..at + frame.len];
+                    self.frame(worker, frame.kind, Frame::Borrowed(whole), now)?;
+                    at += frame.len;
+                }
+                ReplyScan::Incomplete => return Ok(at),
+                ReplyScan::Malformed => return Err("bytes that are no reply"),
+            }
+        }
+    }
+
+    /// The same for a buffer that has grown over several reads; large frames are taken out of it without a copy.
+    fn large_frames(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        input: &mut BytesMut,
+        scanner: &mut ReplyScanner,
+        now: Moment,
+    ) -> Result<(), &'static str> {
+        loop {
+            match scanner.scan(input) {
+                ReplyScan::Complete(frame) => {
+                    let whole = input.split_to(frame.len);
+                    match frame.len < BIG_PIECE_BYTES {
+                        true => self.frame(worker, frame.kind, Frame::Borrowed(&whole), now)?,
+                        false => self.frame(worker, frame.kind, Frame::Owned(whole.freeze()), now)?,
+                    }
+                }
+                ReplyScan::Incomplete => return Ok(()),
+                ReplyScan::Malformed => return Err("bytes that are no reply"),
+            }
+        }
+    }
+
+    fn frame(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        kind: u8,
+        frame: Frame<'_>,
+        now: Moment,
+    ) -> Result<(), &'static str> {
+        if kind == b'>' {
+            return replies::push(worker, self, frame.as_slice());
+        }
+        let pending = self.pop_pending().ok_or("a reply that nobody asked for")?;
+        let took = now.since(pending.sent);
+        self.note_round_trip(took);
+        worker.metrics.latency(pending.group, took);
+        replies::reply(worker, self, pending, frame);
+        Ok(())
+    }
+
+    pub(super) fn pop_pending(&self) -> Option<Pending> {
+        self.pending.borrow_mut().pop_front()
+    }
+    pub(super) fn with_first_pending<R>(&self, look: impl FnOnce(&mut Pending) -> R) -> Option<R> {
+        self.pending.borrow_mut().front_mut().map(look)
+    }
+
+    fn note_round_trip(&self, took: Duration) {
+        let smoothed = (self.round_trip.get() * 15 + took) / 16;
+        self.round_trip.set(smoothed.min(Duration::from_millis(250)));
+    }
+
+    /// The link is over: everything that is owed fails, in order.
+    fn close(self: &Rc<Self>, worker: &Rc<Worker>, failure: Failure) {
+        self.phase.set(Phase::Closed);
+        if let Some(lease) = &self.lease {
+            lease.end();
+            worker.shared.drop_lease(lease);
+        }
+        let flushed = self.flushed_bytes.get();
+        let owed = self.pending.take();
+        self.out.borrow_mut().clear();
+        worker.upstream.link_went_away(worker, self);
+        for pending in owed {
+            let failure = match &failure {
+                Failure::Unknown if pending.starts_at >= flushed => {
+                    Failure::NotSent("the link to Redis was lost".into())
+                }
+                other => other.clone(),
+            };
+            replies::failed(worker, pending.expect, failure);
+        }
+        self.pinned_ended(worker);
+        self.wake_waiting(worker);
+    }
+}

@@ -1,0 +1,141 @@
+//! What a link owes: one record per request that was written or waits to be, in order.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::cache::{Flight, StripeSet};
+use crate::clock::Moment;
+use crate::command::Group;
+use crate::session::{Session, Turn};
+
+/// Who waits for a reply, and for which of its requests.
+#[derive(Clone)]
+pub struct Asker {
+    pub session: Rc<Session>,
+    pub seq: u64,
+}
+
+/// What is to be done with a reply.
+pub enum Expect {
+    /// Hand it over as it is.
+    Reply(Asker),
+    /// Hand it over, and remember if it is huge.
+    Read(Asker, KeyedRead),
+    /// The same for MGET and EXISTS: the stripes that it passed by L1 for.
+    ReadEach(Asker, Box<[crate::cache::Stripe]>),
+    /// Invalidate, then hand it over.
+    Write(Asker, StripeSet),
+    /// Invalidate, then hand it over behind a barrier.
+    WriteUnknown(Asker, StripeSet, Aftermath),
+    /// The session goes on once it has looked at the reply.
+    Turn(Asker, Turn),
+    /// INFO: our own section is appended.
+    Info(Asker),
+    /// The value of a fill, and then the time that it has to live.
+    FillValue(Box<Fill>),
+    FillTtl(Box<Fill>),
+    /// MGET or EXISTS with the PTTL of each key behind it.
+    FillEach(Box<crate::upstream::FillEach>),
+    FillEachTtl,
+    /// On a pinned link; see `pinned`.
+    Pinned(Asker, crate::upstream::PinnedExpect),
+    /// A barrier's PING.
+    Barrier(u64),
+    /// A barrier's PING on behalf of another worker.
+    BarrierFor {
+        worker: u16,
+        round: u64,
+    },
+    /// Something that the daemon itself asked.
+    Internal(oneshot::Sender<Bytes>),
+    /// Probes, heartbeats, TOUCH.
+    Nobody,
+}
+
+impl Expect {
+    /// Whether a session gets the reply as L2 sends it.
+    pub fn is_handed_over(&self) -> bool {
+        matches!(
+            self,
+            Expect::Reply(_)
+                | Expect::Read(..)
+                | Expect::ReadEach(..)
+                | Expect::Write(..)
+                | Expect::WriteUnknown(..)
+        )
+    }
+}
+
+/// Hashes of a read that passes by L1.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyedRead {
+    pub key: u64,
+    /// L1 could have answered it.
+    pub cacheable: bool,
+}
+
+/// What else follows from a write whose keys are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    Barrier,
+    /// SWAPDB and ACL changes push nothing, flushes are not waited for: all leases are revoked.
+    RevokeLeases,
+}
+
+/// A read that will become an entry: the session that leads its flight.
+pub struct Fill {
+    pub asker: Asker,
+    pub flight: Arc<Flight>,
+    pub incarnation: u64,
+    /// How the reply reads in RESP2, where the session speaks that.
+    pub shape: crate::command::Shape,
+    pub reply: Vec<u8>,
+    /// The reply was an error, too large or not convertible: it is handed over and not kept.
+    pub keep: bool,
+}
+
+pub struct Pending {
+    pub expect: Expect,
+    pub sent: Moment,
+    /// Where the request begins in everything that was ever queued on the link.
+    pub starts_at: u64,
+    /// What L2 pushed while it executed the request.
+    pub pushed: Option<Box<Vec<u8>>>,
+    pub group: Group,
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// L2 cannot have seen it.
+    NotSent(Rc<str>),
+    /// L2 may have executed it.
+    Unknown,
+    /// L2 refused the link itself with this error line.
+    Refused(Bytes),
+}
+
+/// One whole reply or push.
+pub enum Frame<'a> {
+    Borrowed(&'a [u8]),
+    /// Large ones are passed on without a copy.
+    Owned(Bytes),
+}
+
+impl Frame<'_> {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Frame::Borrowed(bytes) => bytes,
+            Frame::Owned(bytes) => bytes,
+        }
+    }
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Frame::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Frame::Owned(bytes) => bytes,
+        }
+    }
+}

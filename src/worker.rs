@@ -1,0 +1,455 @@
+//! A worker: one thread, one scheduler, the sessions that were dealt to it and links of its own. What its sessions and
+//! links produce in one scheduler tick is written at the tick's end, with one call per stream.
+
+mod barrier;
+mod info;
+mod reads;
+mod rights;
+mod upkeep;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::cache::{Flight, Follower, FrontTable, LifeLimits, RequestId, Stripe, StripeSet};
+use crate::clock::Moment;
+use crate::command::ROWS;
+use crate::metrics::WorkerMetrics;
+use crate::net::BufferPool;
+use crate::session::Session;
+use crate::shared::{Landing, Live, Mail, Shared};
+use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
+use barrier::Barriers;
+use rights::Rights;
+pub use rights::{Asked, Right, is_denial};
+
+/// Bytes that one read takes from a stream at most.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Keys (by hash) of huge values that are remembered.
+const HUGE_MAX: usize = 1024;
+
+pub struct Worker {
+    pub id: u16,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<WorkerMetrics>,
+    pub upstream: Upstream,
+    /// What one read of a client takes.
+    pub scratch: RefCell<Box<[u8]>>,
+    /// What one read of a link takes.
+    pub link_scratch: RefCell<Box<[u8]>>,
+    pub pool: RefCell<BufferPool>,
+    pub front: RefCell<FrontTable>,
+    pub sessions: RefCell<HashMap<u64, Rc<Session>>>,
+    own_user: Rc<User>,
+    users: RefCell<HashMap<u32, Rc<User>>>,
+    live: RefCell<Arc<Live>>,
+    settings: Cell<Settings>,
+    now: Cell<Moment>,
+    next_link: Cell<u64>,
+    random: Cell<u64>,
+    huge: RefCell<HashMap<u64, Moment>>,
+    pub rights: Rights,
+    barriers: Barriers,
+    tick: Tick,
+}
+
+/// Settings that the hot path reads, copied out of the configuration.
+#[derive(Clone, Copy, Default)]
+struct Settings {
+    freshness: Duration,
+    huge_bytes: usize,
+    reply_bytes_max: usize,
+    request_bytes_max: usize,
+    link_in_flight_max: usize,
+    client_in_flight_max: usize,
+    spill_links_max: usize,
+    query_buffer_bytes_max: usize,
+    unauth_output_bytes_max: usize,
+    buffers_bytes_max: u64,
+    notify_barrier: bool,
+    fill_first: bool,
+}
+
+impl Settings {
+    fn of(live: &Live) -> Settings {
+        let (cache, limits, upstream) = (&live.config.cache, &live.config.limits, &live.config.upstream);
+        Settings {
+            freshness: Duration::from_millis(cache.max_staleness_ms),
+            huge_bytes: upstream.huge_bytes as usize,
+            reply_bytes_max: cache.reply_bytes_max as usize,
+            request_bytes_max: limits.cached_request_bytes_max as usize,
+            link_in_flight_max: limits.link_in_flight_max,
+            client_in_flight_max: limits.client_in_flight_max,
+            spill_links_max: upstream.spill_links_max,
+            buffers_bytes_max: limits.buffers_bytes_max,
+            unauth_output_bytes_max: limits.unauth_output_bytes_max as usize,
+            query_buffer_bytes_max: limits.query_buffer_bytes_max as usize,
+            notify_barrier: cache.notify_barrier,
+            fill_first: cache.admission == crate::config::Admission::First,
+        }
+    }
+}
+
+/// What the end of the tick has to do.
+#[derive(Default)]
+struct Tick {
+    sessions: RefCell<Vec<Rc<Session>>>,
+    links: RefCell<Vec<Rc<Link>>>,
+    resumed: RefCell<Vec<Rc<Session>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Worker {
+    pub fn new(id: u16, shared: Arc<Shared>, own_user: User) -> Rc<Worker> {
+        let live = shared.live.load_full();
+        Rc::new(Worker {
+            id,
+            metrics: shared.metrics[usize::from(id)].clone(),
+            upstream: Upstream::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            pool: RefCell::default(),
+            front: RefCell::default(),
+            sessions: RefCell::default(),
+            own_user: Rc::new(own_user),
+            users: RefCell::default(),
+            settings: Cell::new(Settings::of(&live)),
+            live: RefCell::new(live),
+            now: Cell::new(Moment::now()),
+            next_link: Cell::new(1),
+            random: Cell::new((u64::from(std::process::id()) << 16) | (u64::from(id) + 1)),
+            huge: RefCell::default(),
+            rights: Rights::default(),
+            barriers: Barriers::default(),
+            tick: Tick::default(),
+            shared,
+        })
+    }
+
+    /// Serves until the mailbox closes.
+    pub async fn run(self: Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
+        tokio::task::spawn_local(self.clone().end_ticks());
+        tokio::task::spawn_local(self.clone().heartbeats());
+        tokio::task::spawn_local(self.clone().housekeeping());
+        while let Some(mail) = mailbox.recv().await {
+            self.tick_clock();
+            self.open_mail(mail);
+        }
+    }
+
+    fn open_mail(self: &Rc<Self>, mail: Mail) {
+        match mail {
+            Mail::Client(accepted) => Session::begin(self, accepted),
+            Mail::Landed(to, Landing::Reply { reply, stripe }) => self.landed_elsewhere(to, reply, stripe),
+            Mail::Landed(to, Landing::ReadAgain(wire)) => self.follower_reply(to, None, &wire),
+            Mail::Barrier { from, round } => self.barrier_asked(from, round),
+            Mail::BarrierDone { round } => self.barrier_returned(round),
+            Mail::Errand(errand) => errand(self),
+        }
+    }
+
+    // The tick.
+
+    async fn end_ticks(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| {
+                if self.tick.is_empty() && !self.barriers.is_wanted() {
+                    *self.tick.waker.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            self.end_tick();
+        }
+    }
+
+    fn end_tick(self: &Rc<Self>) {
+        // Sessions that may go on produce more requests, which may let others go on: bounded by what is in flight.
+        for _ in 0..64 {
+            let resumed = self.tick.resumed.take();
+            if resumed.is_empty() {
+                break;
+            }
+            for session in resumed {
+                session.resume(self);
+            }
+        }
+        self.start_barrier();
+        let mut links = self.tick.links.take();
+        for link in links.drain(..) {
+            link.flush(self);
+        }
+        keep_capacity(&self.tick.links, links);
+        let mut sessions = self.tick.sessions.take();
+        for session in sessions.drain(..) {
+            session.flush(self);
+        }
+        keep_capacity(&self.tick.sessions, sessions);
+    }
+
+    fn wake_tick(&self) {
+        if let Some(waker) = self.tick.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub fn link_is_dirty(&self, link: Rc<Link>) {
+        self.tick.links.borrow_mut().push(link);
+        self.wake_tick();
+    }
+    pub fn session_is_dirty(&self, session: Rc<Session>) {
+        self.tick.sessions.borrow_mut().push(session);
+        self.wake_tick();
+    }
+    /// Lets a session look again whether it may go on, at the end of this tick.
+    pub fn resume(&self, session: Rc<Session>) {
+        self.tick.resumed.borrow_mut().push(session);
+        self.wake_tick();
+    }
+
+    // Clock, settings, numbers.
+
+    /// The time as of this batch of work.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.now.get()
+    }
+    /// Takes the time once for a batch.
+    #[inline]
+    pub fn tick_clock(&self) -> Moment {
+        let now = Moment::now();
+        self.now.set(now);
+        now
+    }
+
+    /// The settings in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.borrow().clone()
+    }
+    pub fn settings_changed(&self) {
+        let live = self.shared.live.load_full();
+        self.settings.set(Settings::of(&live));
+        *self.live.borrow_mut() = live;
+    }
+    pub fn is_denied(&self, row: u16) -> bool {
+        self.live.borrow().denied[usize::from(row)]
+    }
+
+    pub fn caches(&self) -> bool {
+        self.shared.cache.is_some()
+    }
+    pub fn freshness(&self) -> Duration {
+        self.settings.get().freshness
+    }
+    pub fn huge_bytes(&self) -> usize {
+        self.settings.get().huge_bytes
+    }
+    pub fn reply_bytes_max(&self) -> usize {
+        self.settings.get().reply_bytes_max
+    }
+    pub fn cached_request_bytes_max(&self) -> usize {
+        self.settings.get().request_bytes_max
+    }
+    pub fn link_in_flight_max(&self) -> usize {
+        self.settings.get().link_in_flight_max
+    }
+    pub fn client_in_flight_max(&self) -> usize {
+        self.settings.get().client_in_flight_max
+    }
+    pub fn spill_links_max(&self) -> usize {
+        self.settings.get().spill_links_max
+    }
+    pub fn query_buffer_bytes_max(&self) -> usize {
+        self.settings.get().query_buffer_bytes_max
+    }
+    pub fn buffers_bytes_max(&self) -> u64 {
+        self.settings.get().buffers_bytes_max
+    }
+    pub fn unauth_output_bytes_max(&self) -> usize {
+        self.settings.get().unauth_output_bytes_max
+    }
+    pub fn notify_barrier(&self) -> bool {
+        self.settings.get().notify_barrier
+    }
+    pub fn fills_at_first_read(&self) -> bool {
+        self.settings.get().fill_first
+    }
+
+    pub fn next_link_id(&self) -> u64 {
+        self.next_link.replace(self.next_link.get() + 1)
+    }
+
+    /// Not for secrets (xorshift).
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+    /// Between three quarters and five quarters of the time.
+    pub fn jitter(&self, time: Duration) -> Duration {
+        time * (75 + (self.random() % 51) as u32) / 100
+    }
+
+    // Users and sessions.
+
+    pub fn own_user(&self) -> &Rc<User> {
+        &self.own_user
+    }
+
+    pub fn user(&self, credentials: &crate::upstream::Credentials) -> Rc<User> {
+        let id = self.shared.user_id(credentials);
+        let mut users = self.users.borrow_mut();
+        users
+            .entry(id)
+            .or_insert_with(|| Rc::new(User { id, credentials: Some(credentials.clone()) }))
+            .clone()
+    }
+
+    pub fn session(&self, id: u64) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    /// L2 does not know the user any more.
+    pub fn close_sessions_of(self: &Rc<Self>, user: u32) {
+        let sessions: Vec<_> = self.sessions.borrow().values().cloned().collect();
+        for session in sessions.into_iter().filter(|s| s.user_id() == user) {
+            session.close_after_replies(self);
+        }
+    }
+
+    pub fn links_of(&self, user: &Rc<User>, db: u32) -> Rc<LinkSet> {
+        self.upstream.set(user, db)
+    }
+
+    // L1.
+
+    #[inline]
+    pub fn bump(&self, stripes: &StripeSet) {
+        if let Some(cache) = &self.shared.cache {
+            cache.stamps.bump_set(stripes);
+        }
+    }
+
+    pub fn note_huge(&self, key: u64) {
+        let mut huge = self.huge.borrow_mut();
+        if huge.len() >= HUGE_MAX {
+            huge.clear();
+        }
+        huge.insert(key, self.now());
+    }
+
+    /// Whether this key's value was huge when it was read last.
+    #[inline]
+    pub fn is_huge(&self, key: u64) -> bool {
+        let huge = self.huge.borrow();
+        !huge.is_empty() && huge.contains_key(&key)
+    }
+
+    /// How long this reply may live, by its key's rules and its PTTL in L2.
+    pub fn life_of(&self, id: &RequestId<'_>, reply: &[u8], pttl_ms: i64) -> Option<crate::cache::Life> {
+        let live = self.live.borrow();
+        let cache = &live.config.cache;
+        let key = crate::cache::key_of(id);
+        let verdict = live.rules.verdict(key);
+        if !verdict.cache || reply.len() > self.reply_bytes_max() {
+            return None;
+        }
+        let row = &ROWS[usize::from(id.command)];
+        let mut ttl = verdict.ttl;
+        if id.scope.user != User::OWN {
+            ttl = ttl.min(Duration::from_secs(cache.foreign_ttl_seconds));
+        }
+        if row.name.starts_with('H') && self.shared.fields_expire.load(std::sync::atomic::Ordering::Relaxed) {
+            ttl = ttl.min(Duration::from_secs(1));
+        }
+        let limits = LifeLimits {
+            ttl,
+            negative_ttl: verdict.negative_ttl.min(ttl),
+            stale_ms_max: verdict.stale_for.as_millis().min(u128::from(u32::MAX)) as u32,
+            jitter_percent: cache.jitter_percent,
+        };
+        crate::cache::life(row.name, reply, pttl_ms, &limits, self.random())
+    }
+
+    /// Stores an entry, if its flight may and its stamps still hold.
+    pub fn store(&self, cache: &crate::cache::Cache, flight: &Flight, entry: crate::cache::Entry) {
+        let key_hash = entry.key_hash;
+        if flight.may_fill() && cache.fill(&mut self.front.borrow_mut(), entry) {
+            self.metrics.l1_fills.add(1);
+        } else {
+            self.metrics.l1_fills_refused.add(1);
+            cache.sketch.fill_was_wasted(key_hash, self.now());
+        }
+    }
+
+    /// A flight has ended: its followers get the reply, or read by themselves.
+    pub fn land(self: &Rc<Self>, flight: &Arc<Flight>, reply: Option<&[u8]>) {
+        let Some(cache) = &self.shared.cache else { return };
+        let wire = flight.id().wire;
+        for to in cache.flights.land(flight) {
+            if to.worker == self.id {
+                self.follower_reply(to, reply.map(Frame::Borrowed), wire);
+                continue;
+            }
+            let landing = match reply {
+                Some(reply) => {
+                    Landing::Reply { reply: Bytes::copy_from_slice(reply), stripe: flight.id().stripe }
+                }
+                None => Landing::ReadAgain(Bytes::copy_from_slice(wire)),
+            };
+            self.mail(to.worker, Mail::Landed(to, landing));
+        }
+    }
+
+    /// The reply came over another worker's link: it may be ahead of what this worker's links have told.
+    fn landed_elsewhere(self: &Rc<Self>, to: Follower, reply: Bytes, stripe: Stripe) {
+        let Some(session) = self.session(to.session) else { return };
+        session.passed_read(self, stripe);
+        session.answer(self, to.seq, Frame::Owned(reply));
+    }
+
+    fn follower_reply(self: &Rc<Self>, to: Follower, reply: Option<Frame<'_>>, wire: &[u8]) {
+        let Some(session) = self.session(to.session) else { return };
+        match reply {
+            Some(reply) => session.answer(self, to.seq, reply),
+            None => session.read_again(self, to.seq, wire),
+        }
+    }
+
+    /// Hands mail to a worker. Where its mailbox is full, the mail waits for room.
+    pub fn mail(&self, worker: u16, mail: Mail) {
+        let mailbox = &self.shared.mailboxes[usize::from(worker)];
+        if let Err(mpsc::error::TrySendError::Full(mail)) = mailbox.try_send(mail) {
+            let mailbox = mailbox.clone();
+            // It fails only where the worker has ended, and with it everybody who waits there.
+            tokio::task::spawn_local(async move { mailbox.send(mail).await.ok() });
+        }
+    }
+}
+
+impl Tick {
+    fn is_empty(&self) -> bool {
+        self.sessions.borrow().is_empty()
+            && self.links.borrow().is_empty()
+            && self.resumed.borrow().is_empty()
+    }
+}
+
+/// Puts an emptied list back, unless a new one has grown in the meantime.
+fn keep_capacity<T>(place: &RefCell<Vec<T>>, emptied: Vec<T>) {
+    let mut place = place.borrow_mut();
+    if place.capacity() < emptied.capacity() && place.is_empty() {
+        *place = emptied;
+    }
+}

@@ -1,0 +1,138 @@
+//! Cacheable reads: what L1 says to a request, and how one becomes a fill.
+
+use std::rc::Rc;
+
+use super::Worker;
+use crate::cache::{Admission, Cache, Entry, Follower, Joined, RequestId, Scope, key_of};
+use crate::command::{Group, Row, Shape};
+use crate::resp;
+use crate::upstream::{Asker, Each, Expect, Fill, FillEach, LinkSet};
+
+/// The read that stands behind every fill.
+fn pttl(key: &[u8]) -> Vec<u8> {
+    resp::encode_request(&[b"PTTL", key])
+}
+
+impl Worker {
+    /// `wire` is the canonical request, `key_hash` the hash of its key.
+    #[inline]
+    pub fn request_id<'a>(
+        &self,
+        cache: &Cache,
+        scope: Scope,
+        row: &Row,
+        wire: &'a [u8],
+        tail_at: usize,
+        key_hash: u64,
+    ) -> RequestId<'a> {
+        let whose = u64::from(scope.user) << 33 | u64::from(scope.db) << 1 | u64::from(scope.resp3);
+        let salt = whose.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ u64::from(row.index()).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        // With nothing but a key behind the name, the key's hash will do.
+        let tail = if row.arity == 2 { key_hash } else { self.shared.hash(&wire[tail_at..]) };
+        let hash = (tail ^ salt).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        RequestId {
+            hash: hash ^ (hash >> 32),
+            scope,
+            command: row.index(),
+            wire,
+            tail_at,
+            key_hash,
+            stripe: cache.stamps.stripe(key_hash),
+        }
+    }
+
+    /// Hands the valid entry of this request to `show`, if there is one.
+    #[inline]
+    pub fn look_up<R>(&self, cache: &Cache, id: &RequestId<'_>, show: impl FnOnce(&Entry) -> R) -> Option<R> {
+        cache.lookup(&mut self.front.borrow_mut(), id, self.now(), self.freshness(), |entry| {
+            if !entry.was_hit() {
+                entry.mark_hit();
+                cache.sketch.fill_was_useful(id.key_hash, self.now());
+            }
+            show(entry)
+        })
+    }
+
+    /// Whether a read that missed is worth an entry.
+    pub fn admit(&self, cache: &Cache, id: &RequestId<'_>) -> Admission {
+        let at_once = self.fills_at_first_read() && !cache.sketch.is_cooling(id.key_hash);
+        if cache.sketch.admit(id.key_hash, self.now()) == Admission::Pass && !at_once {
+            return Admission::Pass;
+        }
+        match self.live.borrow().rules.verdict(key_of(id)).cache {
+            true => Admission::Fill,
+            false => Admission::Pass,
+        }
+    }
+
+    /// Follows the same read if one is under way, or sends it over the tracked link and stores what comes back.
+    /// False: there is no tracked link; the read must take a plain one.
+    pub fn fill(
+        self: &Rc<Self>,
+        cache: &Cache,
+        links: &Rc<LinkSet>,
+        id: &RequestId<'_>,
+        shape: Shape,
+        asker: &Asker,
+    ) -> bool {
+        let Some(link) = links.tracked(self) else { return false };
+        let Some(lease) = &link.lease else { return false };
+        if link.pending_len() >= self.link_in_flight_max() {
+            return false;
+        }
+        // Read before anything is sent: whatever moves them from here on refuses the fill.
+        let incarnation = lease.incarnation();
+        let follower = Follower { worker: self.id, session: asker.session.id, seq: asker.seq };
+        match cache.flights.join(id, &cache.stamps, follower, self.now()) {
+            Joined::Follows => {
+                self.metrics.l1_followed.add(1);
+                true
+            }
+            Joined::Leads(flight) => {
+                lease.mark_filled();
+                let fill =
+                    Fill { asker: asker.clone(), flight, incarnation, shape, reply: Vec::new(), keep: false };
+                link.send(self, id.wire, Expect::FillValue(Box::new(fill)), Group::Read);
+                link.send(self, &pttl(key_of(id)), Expect::Nobody, Group::Other);
+                true
+            }
+        }
+    }
+
+    /// MGET or EXISTS over the tracked link, with an entry for each key. `ids` are the elements' requests.
+    pub fn fill_each(
+        self: &Rc<Self>,
+        cache: &Cache,
+        links: &Rc<LinkSet>,
+        of: Each,
+        wire: &[u8],
+        ids: &[RequestId<'_>],
+        asker: &Asker,
+    ) -> bool {
+        let Some(link) = links.tracked(self) else { return false };
+        let Some(lease) = &link.lease else { return false };
+        if link.pending_len() + ids.len() >= self.link_in_flight_max() {
+            return false;
+        }
+        let incarnation = lease.incarnation();
+        let flights = ids.iter().map(|id| cache.flights.lead(id, &cache.stamps, self.now())).collect();
+        lease.mark_filled();
+        let each = FillEach {
+            asker: asker.clone(),
+            of,
+            resp3: ids.first().is_some_and(|id| id.scope.resp3),
+            wire: wire.into(),
+            flights,
+            incarnation,
+            sent: self.now(),
+            reply: None,
+            ttls: Vec::with_capacity(ids.len()),
+        };
+        link.send(self, wire, Expect::FillEach(Box::new(each)), Group::Read);
+        for id in ids {
+            link.send(self, &pttl(key_of(id)), Expect::FillEachTtl, Group::Other);
+        }
+        true
+    }
+}
