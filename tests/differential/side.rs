@@ -1,0 +1,151 @@
+//! The two sides of the comparison: Redis alone, or the daemon with a Redis of its own behind it. Starts servers when
+//! a section first asks for their kind, and brings a side back to an empty state between sections.
+
+use std::collections::BTreeMap;
+
+use super::run::REPLY_TIME_MAX;
+use crate::support::{Client, Daemon, Redis};
+
+/// The password of the server kind that has one.
+pub const PASSWORD: &str = "sesame";
+
+/// What a transcript is played to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    Redis,
+    Daemon { l1: bool },
+}
+
+/// How the Redis of a section is configured (`:server NAME` in a transcript).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    Plain,
+    /// One node that may own every slot.
+    Cluster,
+    /// With an ACL file, so that ACL LOAD and ACL SAVE work.
+    AclFile,
+    /// With `requirepass`; the daemon asks its clients for the same password.
+    Password,
+}
+
+impl Server {
+    pub fn named(name: &str) -> Option<Server> {
+        Some(match name {
+            "cluster" => Server::Cluster,
+            "aclfile" => Server::AclFile,
+            "password" => Server::Password,
+            _ => return None,
+        })
+    }
+}
+
+/// Where to connect, for one kind of server.
+pub struct Side {
+    /// What the transcript's clients talk to.
+    pub port: u16,
+    server: Server,
+    counts_hits: bool,
+    redis: Redis,
+    _daemon: Option<Daemon>,
+    _directory: tempfile::TempDir,
+}
+
+impl Side {
+    fn start(server: Server, behind: Behind) -> Side {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let acl_file = directory.path().join("users.acl");
+        std::fs::write(&acl_file, "").expect("write the ACL file");
+        let acl_file = acl_file.to_str().expect("a path in UTF-8");
+        let redis = match server {
+            Server::Plain => Redis::start(),
+            Server::Cluster => Redis::start_with(&["--cluster-enabled", "yes"]),
+            Server::AclFile => Redis::start_with(&["--aclfile", acl_file]),
+            Server::Password => Redis::start_with(&["--requirepass", PASSWORD]),
+        };
+        let daemon = match behind {
+            Behind::Redis => None,
+            Behind::Daemon { l1 } => {
+                let mut settings = vec![("MADCACHE_CACHE_L1", if l1 { "true" } else { "false" })];
+                let mut url = redis.url();
+                if server == Server::Password {
+                    url = format!("redis://:{PASSWORD}@127.0.0.1:{}", redis.port);
+                    settings.push(("MADCACHE_SERVER_REQUIREPASS", PASSWORD));
+                }
+                Some(Daemon::start_with(&url, &settings))
+            }
+        };
+        Side {
+            port: daemon.as_ref().map_or(redis.port, |daemon| daemon.port),
+            server,
+            counts_hits: behind == Behind::Daemon { l1: true },
+            redis,
+            _daemon: daemon,
+            _directory: directory,
+        }
+    }
+
+    /// Empties everything that a section could have left behind. Goes the way of the clients, so that the daemon
+    /// sees what is emptied.
+    pub fn reset(&self) {
+        self.aside(self.port, |client| {
+            for name in client.text(&["ACL", "USERS"]).lines().filter(|line| !line.starts_with(['*', '$'])) {
+                if name != "default" {
+                    client.call(&["ACL", "DELUSER", name]);
+                }
+            }
+            for words in ["FLUSHALL", "SCRIPT FLUSH", "FUNCTION FLUSH", "ACL LOG RESET", "SLOWLOG RESET"] {
+                let words: Vec<&str> = words.split(' ').collect();
+                let reply = client.call(&words);
+                assert_eq!(String::from_utf8_lossy(&reply), "+OK\r\n", "{words:?} between sections");
+            }
+        });
+    }
+
+    /// A digest of all data in the Redis of this side.
+    pub fn digest(&self) -> String {
+        self.aside(self.redis.port, |client| client.text(&["DEBUG", "DIGEST"]))
+    }
+
+    /// Whether INFO of this side's Redis has that line.
+    pub fn info_has(&self, section: &str, line: &str) -> bool {
+        self.aside(self.redis.port, |client| client.text(&["INFO", section]).lines().any(|l| l == line))
+    }
+
+    /// How many reads L1 has answered so far; 0 for a side without L1.
+    pub fn hits(&self) -> u64 {
+        if !self.counts_hits {
+            return 0;
+        }
+        let info = self.aside(self.port, |client| client.text(&["INFO", "madcache"]));
+        info.lines().find_map(|line| line.strip_prefix("l1_hits:")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Works over a connection that is gone again, also from CLIENT LIST, when this returns.
+    fn aside<T>(&self, port: u16, work: impl FnOnce(&mut Client) -> T) -> T {
+        let mut client = Client::connect(port);
+        client.stream().set_read_timeout(Some(REPLY_TIME_MAX)).expect("a timeout");
+        if self.server == Server::Password {
+            client.call(&["AUTH", PASSWORD]);
+        }
+        let result = work(&mut client);
+        client.send(&["QUIT"]);
+        client.read_to_end();
+        result
+    }
+}
+
+/// The servers of one side, by kind.
+pub struct Sides {
+    behind: Behind,
+    started: BTreeMap<Server, Side>,
+}
+
+impl Sides {
+    pub fn new(behind: Behind) -> Sides {
+        Sides { behind, started: BTreeMap::new() }
+    }
+
+    pub fn of(&mut self, server: Server) -> &Side {
+        self.started.entry(server).or_insert_with(|| Side::start(server, self.behind))
+    }
+}
