@@ -275,6 +275,7 @@ pub struct Upstream {
     auth: Slot,
     health: RefCell<Health>,
     heard: Cell<Moment>,
+    connecting: handshake::Connecting,
 }
 
 /// First and longest pause between attempts to reach L2. L2 is found again within a second of its return.

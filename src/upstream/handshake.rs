@@ -6,11 +6,33 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Moment;
 use crate::config::{Endpoint, Target};
 use crate::net::Stream;
 use crate::resp::{self, ReplyScan, ReplyScanner, Value};
+
+/// So many links of a worker are opened at the same time; further ones wait. A thousand at once would overflow the queue
+/// in which L2 accepts connections, and look as if L2 were away.
+const CONNECTING_MAX: usize = 64;
+
+/// Places for the links of a worker that are being opened.
+pub struct Connecting(Semaphore);
+
+impl Default for Connecting {
+    fn default() -> Self {
+        Connecting(Semaphore::new(CONNECTING_MAX))
+    }
+}
+
+impl Connecting {
+    /// A place among the links that are being opened; the link's own time begins only then.
+    pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.acquire().await.ok()
+    }
+}
 
 /// Whom a link acts as in L2.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -294,6 +294,7 @@ impl Link {
             pinned: self.purpose.is_own(),
         };
         let limit = Duration::from_millis(shared.live.load().config.upstream.connect_timeout_ms);
+        let _place = worker.upstream.connecting.place().await;
         match tokio::time::timeout(limit, handshake::connect(&shared.target, &login)).await {
             Ok(Ok((stream, welcome))) => {
                 self.remote_id.set(welcome.client_id);
