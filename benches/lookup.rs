@@ -67,7 +67,7 @@ impl Setup {
     fn entry(&self, wire: &[u8], moved: u32) -> Entry {
         let id = self.id(wire);
         let terms = Terms {
-            stamp: self.cache.stamps.get(id.stripe).wrapping_sub(moved),
+            stamp: self.cache.stamps.claim(id.stripe).wrapping_sub(moved),
             incarnation: self.lease.incarnation(),
             lease: self.lease.clone(),
             deadline: self.now.after(Duration::from_secs(3600)),
@@ -78,7 +78,7 @@ impl Setup {
 
     fn fill_all(&self, front: &mut FrontTable) {
         for wire in &self.wires {
-            assert!(self.cache.fill(front, self.entry(wire, 0)));
+            assert!(self.cache.fill(front, self.entry(wire, 0), self.now));
         }
         self.cache.upkeep();
     }
@@ -149,14 +149,14 @@ fn fills(criterion: &mut Criterion) {
     group.bench_function("replaced", |bencher| {
         bencher.iter_batched(
             || setup.entry(wires.next().expect("endless"), 0),
-            |entry| assert!(setup.cache.fill(&mut front, entry)),
+            |entry| assert!(setup.cache.fill(&mut front, entry, setup.now)),
             BatchSize::SmallInput,
         )
     });
     group.bench_function("refused", |bencher| {
         bencher.iter_batched(
-            || setup.entry(&setup.wires[0], 1),
-            |entry| assert!(!setup.cache.fill(&mut front, entry)),
+            || setup.entry(&setup.wires[0], 2),
+            |entry| assert!(!setup.cache.fill(&mut front, entry, setup.now)),
             BatchSize::SmallInput,
         )
     });

@@ -104,6 +104,9 @@ impl Cache {
         freshness: Duration,
         show: impl FnOnce(&Entry) -> R,
     ) -> Option<R> {
+        if !self.stamps.is_claimed(id.stripe) {
+            return None;
+        }
         if let Some(entry) = front.get(id) {
             if self.is_valid(entry, now, freshness) {
                 let shown = show(entry);
@@ -145,18 +148,26 @@ impl Cache {
     }
 
     fn drop_invalid(&self, hash: u64, entry: &Entry, now: Moment) {
-        if now < entry.terms.deadline && !entry.was_hit() {
-            self.sketch.fill_was_wasted(entry.key_hash, now);
-        }
+        self.note_waste(entry, now);
         self.store.invalidate(&hash);
     }
 
+    /// An entry was invalidated: had anybody hit it?
+    fn note_waste(&self, entry: &Entry, now: Moment) {
+        if now < entry.terms.deadline && !entry.was_hit() {
+            self.sketch.fill_was_wasted(entry.key_hash, now);
+        }
+    }
+
     /// Stores an entry whose stamps were read before its request was sent; refuses it if they moved since.
-    pub fn fill(&self, front: &mut FrontTable, entry: Entry) -> bool {
+    pub fn fill(&self, front: &mut FrontTable, entry: Entry, now: Moment) -> bool {
         if self.stamps.get(entry.stripe) != entry.terms.stamp
             || entry.terms.lease.incarnation() != entry.terms.incarnation
         {
             return false;
+        }
+        if let Some(old) = self.store.get(&entry.hash).filter(|old| old.terms.stamp != entry.terms.stamp) {
+            self.note_waste(&old, now);
         }
         self.store.insert(entry.hash, entry.clone());
         front.put(&entry);

@@ -129,6 +129,8 @@ struct State {
     taken_ahead: usize,
     /// Lately passed reads, by stripe: entries that may be older than those are not shown to this session.
     passed: Option<Box<[(u32, Moment); PASSED_LEN]>>,
+    /// The same for all keys: when reads of a transaction were answered last.
+    passed_all: Moment,
     addresses: Box<(String, String)>,
 }
 

@@ -385,7 +385,7 @@ impl Worker {
     /// Stores an entry, if its flight may and its stamps still hold.
     pub fn store(&self, cache: &crate::cache::Cache, flight: &Flight, entry: crate::cache::Entry) {
         let key_hash = entry.key_hash;
-        if flight.may_fill() && cache.fill(&mut self.front.borrow_mut(), entry) {
+        if flight.may_fill() && cache.fill(&mut self.front.borrow_mut(), entry, self.now()) {
             self.metrics.l1_fills.add(1);
         } else {
             self.metrics.l1_fills_refused.add(1);
@@ -415,7 +415,9 @@ impl Worker {
     /// The reply came over another worker's link: it may be ahead of what this worker's links have told.
     fn landed_elsewhere(self: &Rc<Self>, to: Follower, reply: Bytes, stripe: Stripe) {
         let Some(session) = self.session(to.session) else { return };
-        session.passed_read(self, stripe);
+        if let Some(cache) = &self.shared.cache {
+            session.passed_read(self, cache, stripe);
+        }
         session.answer(self, to.seq, Frame::Owned(reply));
     }
 

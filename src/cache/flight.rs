@@ -103,20 +103,19 @@ pub struct Flights {
 impl Flights {
     /// Follows the read that is under way, or begins one. Stamps are read here, before anything is sent.
     pub fn join(&self, id: &RequestId<'_>, stamps: &Stamps, follower: Follower, now: Moment) -> Joined {
-        let stamp = stamps.get(id.stripe);
         match self.under_way.entry(id.hash) {
             Place::Occupied(mut place) => {
                 let flight = place.get();
-                if flight.may_be_followed(id, stamp, now) && flight.follow(follower) {
+                if flight.may_be_followed(id, stamps.get(id.stripe), now) && flight.follow(follower) {
                     return Joined::Follows;
                 }
                 flight.may_fill.store(false, SeqCst);
-                let flight = Arc::new(Flight::new(id, stamp, now));
+                let flight = Arc::new(Flight::new(id, stamps.claim(id.stripe), now));
                 place.insert(flight.clone());
                 Joined::Leads(flight)
             }
             Place::Vacant(place) => {
-                let flight = Arc::new(Flight::new(id, stamp, now));
+                let flight = Arc::new(Flight::new(id, stamps.claim(id.stripe), now));
                 place.insert(flight.clone());
                 Joined::Leads(flight)
             }
@@ -129,12 +128,12 @@ impl Flights {
             Place::Occupied(place) if now.since(place.get().began) < AGE_MAX => None,
             Place::Occupied(mut place) => {
                 place.get().may_fill.store(false, SeqCst);
-                let flight = Arc::new(Flight::new(id, stamps.get(id.stripe), now));
+                let flight = Arc::new(Flight::new(id, stamps.claim(id.stripe), now));
                 place.insert(flight.clone());
                 Some(flight)
             }
             Place::Vacant(place) => {
-                let flight = Arc::new(Flight::new(id, stamps.get(id.stripe), now));
+                let flight = Arc::new(Flight::new(id, stamps.claim(id.stripe), now));
                 place.insert(flight.clone());
                 Some(flight)
             }

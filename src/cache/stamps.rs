@@ -1,4 +1,7 @@
 //! Version stamps: a counter per stripe of keys. Moving a stamp on invalidates whatever was read before.
+//!
+//! The lowest bit of a counter is no part of the version: it says that a fill was begun under it. Where it is not set
+//! there is no entry and no flight to look for, which spares reads of keys that are not in L1 every other look-up.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -9,6 +12,13 @@ pub type Stripe = u32;
 /// but a hit looks at one of them: the table must not outgrow the processor's caches.
 const ENTRY_BYTES: u64 = 1024;
 const STRIPES_PER_ENTRY: u64 = 16;
+
+/// The bit of a counter that is no part of the version.
+const CLAIMED: u32 = 1;
+
+fn next(counter: u32) -> u32 {
+    (counter | CLAIMED).wrapping_add(1)
+}
 
 pub struct Stamps {
     counters: Box<[AtomicU32]>,
@@ -31,12 +41,29 @@ impl Stamps {
 
     #[inline]
     pub fn get(&self, stripe: Stripe) -> u32 {
-        self.counters[stripe as usize].load(SeqCst)
+        self.counters[stripe as usize].load(SeqCst) & !CLAIMED
     }
 
+    /// Whether a fill was begun under the present stamp, so that there may be an entry or a flight.
+    #[inline]
+    pub fn is_claimed(&self, stripe: Stripe) -> bool {
+        self.counters[stripe as usize].load(SeqCst) & CLAIMED != 0
+    }
+
+    /// The stamp under which a fill begins. To be called before its request is sent.
+    #[inline]
+    pub fn claim(&self, stripe: Stripe) -> u32 {
+        self.counters[stripe as usize].fetch_or(CLAIMED, SeqCst) & !CLAIMED
+    }
+
+    /// Moves the stamp on. Nothing is claimed under the new one.
     #[inline]
     pub fn bump(&self, stripe: Stripe) {
-        self.counters[stripe as usize].fetch_add(1, SeqCst);
+        let counter = &self.counters[stripe as usize];
+        let mut seen = counter.load(SeqCst);
+        while let Err(other) = counter.compare_exchange_weak(seen, next(seen), SeqCst, SeqCst) {
+            seen = other;
+        }
     }
 
     pub fn bump_set(&self, set: &StripeSet) {
@@ -80,5 +107,36 @@ impl StripeSet {
             many if many.len() <= Self::KEYS_MAX => StripeSet::Many(many.into()),
             _ => StripeSet::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_does_not_move_the_stamp_and_a_bump_ends_it() {
+        let stamps = Stamps::new(0);
+        let first = stamps.get(7);
+        assert!(!stamps.is_claimed(7));
+        assert_eq!(stamps.claim(7), first);
+        assert_eq!(stamps.claim(7), first, "a second claim");
+        assert_eq!(stamps.get(7), first);
+        assert!(stamps.is_claimed(7));
+        stamps.bump(7);
+        assert_ne!(stamps.get(7), first);
+        assert!(!stamps.is_claimed(7));
+        let second = stamps.get(7);
+        stamps.bump(7);
+        assert_ne!(stamps.get(7), second, "a bump without a claim");
+        assert!(!stamps.is_claimed(8) && stamps.get(8) == first, "its neighbour");
+    }
+
+    #[test]
+    fn the_last_stamp_is_followed_by_the_first() {
+        assert_eq!(next(u32::MAX), 0);
+        assert_eq!(next(u32::MAX - 1), 0);
+        assert_eq!(next(0), 2);
+        assert_eq!(next(1), 2);
     }
 }

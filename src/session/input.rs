@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::lanes::Lanes;
 use super::{Identity, Park, ReplyMode, Session, State};
+use crate::clock::Moment;
 use crate::resp::{RequestLimits, RequestScan, RequestScanner};
 use crate::server::Accepted;
 use crate::shared::Live;
@@ -92,6 +93,7 @@ impl Session {
                 last_command: NOTHING_YET,
                 taken_ahead: 0,
                 passed: None,
+                passed_all: Moment(0),
                 addresses: Box::new(stream.addresses()),
             }
             .into(),

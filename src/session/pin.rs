@@ -19,6 +19,8 @@ pub(super) struct Pin {
     pub(super) link: Rc<Link>,
     pub(super) in_multi: bool,
     pub(super) watching: bool,
+    /// It was read from: entries of L1 may be older than what the session has seen.
+    pub(super) read: bool,
     pub(super) tracks: bool,
     /// State that only RESET or the connection's end takes away.
     pub(super) stays: bool,
@@ -118,6 +120,7 @@ impl Session {
             link,
             in_multi: false,
             watching: false,
+            read: false,
             tracks: false,
             stays: false,
             monitors: false,
@@ -310,7 +313,8 @@ impl Session {
         row: &'static Row,
     ) -> Step {
         let args = &request.args;
-        let writes = match row.effect_of(args) {
+        let effect = row.effect_of(args);
+        let writes = match effect {
             Effect::None | Effect::Read => StripeSet::None,
             Effect::Write => self.stripes(worker, row, args),
             Effect::Unknown => StripeSet::Unknown,
@@ -318,6 +322,7 @@ impl Session {
         let blocks = row.is_blocking(args);
         let fits = row.arity_fits(args.len());
         let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        pin.read |= effect == Effect::Read;
         let mut frames = Frames::One;
         let mut all_writes = writes.clone();
         let meaning = match row.route {

@@ -115,7 +115,11 @@ impl Session {
         let ended = {
             let mut st = self.state.borrow_mut();
             let over = st.pin.as_ref().is_some_and(|pin| Rc::ptr_eq(&pin.link, link) && pin.has_ended());
-            if over { st.pin.take() } else { None }
+            let ended = if over { st.pin.take() } else { None };
+            if ended.as_ref().is_some_and(|pin| pin.read) {
+                st.passed_all = worker.now();
+            }
+            ended
         };
         if let Some(pin) = ended {
             self.leave_pin(worker, *pin);

@@ -23,8 +23,7 @@ impl Session {
     /// L1, if this session may use it now.
     #[inline]
     fn l1<'w>(&self, worker: &'w Worker, st: &State) -> Option<&'w Arc<Cache>> {
-        let cache = worker.shared.cache.as_ref()?;
-        (!st.bypass && worker.shared.monitors.load(Relaxed) == 0).then_some(cache)
+        worker.shared.cache.as_ref().filter(|_| may_use_l1(worker, st))
     }
 
     #[inline]
@@ -40,7 +39,7 @@ impl Session {
         request: Request<'_>,
         row: &Row,
     ) -> Step {
-        let (Some(cache), Some(key)) = (self.l1(worker, st), request.args.get(1)) else {
+        let (Some(cache), Some(key)) = (worker.shared.cache.as_ref(), request.args.get(1)) else {
             return self.shared(worker, st, request, row);
         };
         if !row.arity_fits(request.args.len()) || request.wire.len() > worker.cached_request_bytes_max() {
@@ -49,9 +48,12 @@ impl Session {
         let key_hash = worker.shared.hash(key);
         let id =
             worker.request_id(cache, Self::scope(st), row, request.wire, request.args.tail_at(), key_hash);
+        if !may_use_l1(worker, st) {
+            return self.pass(worker, st, &id);
+        }
         if st.lanes.read_meets_write(st.head, &[id.stripe]) {
             worker.metrics.l1_misses.add(1);
-            return self.pass(worker, st, &id, key_hash);
+            return self.pass(worker, st, &id);
         }
         if self.show(worker, st, cache, &id) {
             return Step::Next;
@@ -60,10 +62,7 @@ impl Session {
             return Step::Again(Park::Until(until));
         }
         worker.metrics.l1_misses.add(1);
-        if st.lanes.meets_passing(st.head, &[id.stripe]) {
-            return self.pass(worker, st, &id, key_hash);
-        }
-        self.miss(worker, st, cache, &id, key_hash, row.shape_of(&request.args))
+        self.miss(worker, st, cache, &id, row.shape_of(&request.args))
     }
 
     /// Answers from L1 if that is possible: at once, or when the turn of the request comes.
@@ -105,15 +104,18 @@ impl Session {
         st: &mut State,
         cache: &Cache,
         id: &RequestId<'_>,
-        key_hash: u64,
         shape: Shape,
     ) -> Step {
-        // Behind scripts that are under way the read takes their link.
-        if st.lanes.script.busy(st.head).is_some() {
-            return self.pass(worker, st, id, key_hash);
+        let admission = worker.admit(cache, id);
+        if admission == Admission::Pass && !cache.stamps.is_claimed(id.stripe) {
+            return self.pass(worker, st, id);
+        }
+        // Behind scripts that are under way, or reads of the key on the plain lane, it takes their link.
+        if st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, &[id.stripe]) {
+            return self.pass(worker, st, id);
         }
         let seq = st.next_seq();
-        let done = match worker.admit(cache, id) {
+        let done = match admission {
             Admission::Fill => worker.fill(cache, &st.links.clone(), id, shape, &self.asker(seq)),
             Admission::Pass => {
                 let follower = Follower { worker: worker.id, session: self.id, seq };
@@ -121,7 +123,7 @@ impl Session {
             }
         };
         if !done {
-            return self.pass(worker, st, id, key_hash);
+            return self.pass(worker, st, id);
         }
         st.take_place(Waits::Reply);
         st.lanes.note_aside(st.head, seq, &[id.stripe]);
@@ -129,9 +131,9 @@ impl Session {
     }
 
     /// The read takes the plain lane as it is.
-    fn pass(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, id: &RequestId<'_>, key_hash: u64) -> Step {
-        let read = KeyedRead { key: key_hash, cacheable: true };
-        let (seq, huge) = (st.next_seq(), worker.is_huge(key_hash));
+    fn pass(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, id: &RequestId<'_>) -> Step {
+        let read = KeyedRead { key: id.key_hash, cacheable: true };
+        let (seq, huge) = (st.next_seq(), worker.is_huge(id.key_hash));
         let step = self.send_plain(worker, st, id.wire, &StripeSet::None, huge, Group::Read, |asker| {
             Expect::Read(asker, read)
         });
@@ -191,11 +193,20 @@ impl Session {
         }
     }
 
-    /// A passed read has been answered: older entries are not shown to this session from here on.
-    pub fn passed_read(&self, worker: &Worker, stripe: Stripe) {
+    /// A passed read has been answered: older entries are not shown to this session from here on. Without a claim there
+    /// are none, and what is filled later is read later.
+    pub fn passed_read(&self, worker: &Worker, cache: &Cache, stripe: Stripe) {
+        if !cache.stamps.is_claimed(stripe) {
+            return;
+        }
         let mut st = self.state.borrow_mut();
         let passed = st.passed.get_or_insert_with(|| Box::new([(0, Moment(0)); PASSED_LEN]));
         passed[stripe as usize % PASSED_LEN] = (stripe, worker.now());
+    }
+
+    /// The same for a transaction's reads, whose keys are not kept.
+    pub fn passed_reads(&self, worker: &Worker) {
+        self.state.borrow_mut().passed_all = worker.now();
     }
 
     // MGET and EXISTS.
@@ -210,7 +221,7 @@ impl Session {
         let keys: SmallVec<[&[u8]; 8]> = request.args.iter().skip(1).collect();
         let usable =
             (1..=EACH_MAX).contains(&keys.len()) && request.wire.len() <= worker.cached_request_bytes_max();
-        let Some(cache) = self.l1(worker, st).filter(|_| usable) else {
+        let Some(cache) = worker.shared.cache.as_ref().filter(|_| usable) else {
             return self.shared(worker, st, request, row);
         };
         let of = if row.name == "MGET" { Each::Mget } else { Each::Exists };
@@ -223,7 +234,9 @@ impl Session {
             })
             .collect();
         let stripes: SmallVec<[Stripe; 8]> = ids.iter().map(|id| id.stripe).collect();
-        let behind = st.lanes.read_meets_write(st.head, &stripes) || st.lanes.script.busy(st.head).is_some();
+        let behind = !may_use_l1(worker, st)
+            || st.lanes.read_meets_write(st.head, &stripes)
+            || st.lanes.script.busy(st.head).is_some();
         if !behind
             && !st.is_waiting()
             && let Some(entries) = self.hit_each(worker, st, cache, &ids)
@@ -235,7 +248,9 @@ impl Session {
         if let Some(until) = st.lanes.miss_waits_for(st.head, &stripes) {
             return Step::Again(Park::Until(until));
         }
-        worker.metrics.l1_misses.add(1);
+        if may_use_l1(worker, st) {
+            worker.metrics.l1_misses.add(1);
+        }
         let behind = behind || st.lanes.meets_passing(st.head, &stripes);
         let admitted = !behind
             && ids.iter().filter(|id| worker.admit(cache, id) == Admission::Fill).count() == ids.len();
@@ -275,12 +290,22 @@ impl Session {
     }
 }
 
+/// Not after MADCACHE BYPASS ON, and not while anybody monitors, who is to see every request.
+#[inline]
+fn may_use_l1(worker: &Worker, st: &State) -> bool {
+    !st.bypass && worker.shared.monitors.load(Relaxed) == 0
+}
+
 /// Until pushes have been proven to be past it, an entry may be older than a reply that this session has seen.
 #[inline]
 fn older_than_passed(st: &State, entry: &Entry) -> bool {
+    let proof = entry.terms.lease.proof();
+    if proof < st.passed_all {
+        return true;
+    }
     let Some(passed) = &st.passed else { return false };
     let (stripe, when) = passed[entry.stripe as usize % PASSED_LEN];
-    stripe == entry.stripe && entry.terms.lease.proof() < when
+    stripe == entry.stripe && proof < when
 }
 
 /// What an element of MGET or EXISTS is kept as. Not as GET of the key: a user may have the right to one and not to

@@ -79,6 +79,7 @@ const BLOCK_LEN_MAX: usize = 4096;
 struct Block {
     lens: Vec<usize>,
     writes: StripeSet,
+    reads: bool,
     scripts: bool,
 }
 
@@ -107,7 +108,7 @@ impl Session {
     /// The requests up to EXEC, if all of them may go over a shared link.
     fn whole_block(&self, worker: &Worker, st: &State, rest: &[u8]) -> Option<Block> {
         let mut scanner = RequestScanner::default();
-        let mut block = Block { lens: Vec::new(), writes: StripeSet::None, scripts: false };
+        let mut block = Block { lens: Vec::new(), writes: StripeSet::None, reads: false, scripts: false };
         let mut stripes = Vec::new();
         let mut unknown = false;
         let mut at = 0;
@@ -124,7 +125,9 @@ impl Session {
                 return None;
             }
             block.scripts |= row.route == Route::Script;
-            if matches!(row.effect_of(&args), Effect::Write | Effect::Unknown) {
+            let effect = row.effect_of(&args);
+            block.reads |= effect == Effect::Read;
+            if matches!(effect, Effect::Write | Effect::Unknown) {
                 match self.stripes(worker, row, &args) {
                     StripeSet::Unknown => unknown = true,
                     known => stripes.extend_from_slice(known.stripes()),
@@ -174,11 +177,13 @@ impl Session {
             let seq = st.take_place(Waits::Reply);
             let asker = self.asker(seq);
             let expect = match (&block.writes, last) {
-                (_, false) | (StripeSet::None, true) => Expect::Reply(asker),
+                (_, false) => Expect::Reply(asker),
                 (StripeSet::Unknown, true) => {
                     Expect::WriteUnknown(asker, StripeSet::Unknown, Aftermath::Barrier)
                 }
-                (known, true) => Expect::Write(asker, (*known).clone()),
+                (known, true) if block.reads => Expect::Executed(asker, known.clone()),
+                (StripeSet::None, true) => Expect::Reply(asker),
+                (known, true) => Expect::Write(asker, known.clone()),
             };
             link.send(worker, wire, expect, Group::Transaction);
             seq

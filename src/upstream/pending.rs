@@ -28,6 +28,8 @@ pub enum Expect {
     ReadEach(Asker, Box<[crate::cache::Stripe]>),
     /// Invalidate, then hand it over.
     Write(Asker, StripeSet),
+    /// The same for EXEC of a transaction that reads, too.
+    Executed(Asker, StripeSet),
     /// Invalidate, then hand it over behind a barrier.
     WriteUnknown(Asker, StripeSet, Aftermath),
     /// The session goes on once it has looked at the reply.
@@ -64,6 +66,7 @@ impl Expect {
                 | Expect::Read(..)
                 | Expect::ReadEach(..)
                 | Expect::Write(..)
+                | Expect::Executed(..)
                 | Expect::WriteUnknown(..)
         )
     }

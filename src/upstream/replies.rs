@@ -67,7 +67,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
                 worker.note_huge(read.key);
             }
             if let (true, Some(cache)) = (read.cacheable, &worker.shared.cache) {
-                asker.session.passed_read(worker, cache.stamps.stripe(read.key));
+                asker.session.passed_read(worker, cache, cache.stamps.stripe(read.key));
                 if len > worker.reply_bytes_max() {
                     cache.sketch.too_large(read.key, worker.now());
                 }
@@ -75,13 +75,18 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
             asker.session.answer(worker, asker.seq, frame);
         }
         Expect::ReadEach(asker, stripes) => {
-            for &stripe in &stripes {
-                asker.session.passed_read(worker, stripe);
+            if let Some(cache) = &worker.shared.cache {
+                stripes.iter().for_each(|&stripe| asker.session.passed_read(worker, cache, stripe));
             }
             asker.session.answer(worker, asker.seq, frame);
         }
         Expect::Write(asker, stripes) => {
             worker.bump(&stripes);
+            asker.session.answer(worker, asker.seq, frame);
+        }
+        Expect::Executed(asker, stripes) => {
+            worker.bump(&stripes);
+            asker.session.passed_reads(worker);
             asker.session.answer(worker, asker.seq, frame);
         }
         Expect::WriteUnknown(asker, stripes, aftermath) => {
@@ -183,7 +188,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         | Expect::Info(asker) => {
             asker.session.fail(worker, asker.seq, failure);
         }
-        Expect::Write(asker, stripes) => {
+        Expect::Write(asker, stripes) | Expect::Executed(asker, stripes) => {
             worker.bump(&stripes);
             asker.session.fail(worker, asker.seq, failure);
         }
