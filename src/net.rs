@@ -1,21 +1,48 @@
 //! A byte stream to a client or to L2: TCP or a unix socket, never blocking, and the bytes that wait to go out on it.
+//! It is split: one task reads, everybody who holds the other half writes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// From here on a piece is handed on by reference instead of being copied into a buffer.
 pub const BIG_PIECE_BYTES: usize = 16 * 1024;
 
+/// A buffer that has grown to this is one of the pieces from then on.
+const TAIL_BYTES_MAX: usize = 128 * 1024;
+
 /// Capacity that an empty buffer may keep for its next use.
 const KEPT_BYTES: usize = 256 * 1024;
 
+/// The half that is written to.
 pub enum Stream {
-    Tcp(tokio::net::TcpStream),
-    Unix(tokio::net::UnixStream),
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+/// The half that is read.
+pub enum Incoming {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+impl Incoming {
+    /// Reads what is there; 0 bytes: the end. Less than asked for was all there is, which spares the call that would
+    /// only say so.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        ready!(match self {
+            Incoming::Tcp(half) => Pin::new(half).poll_read(cx, &mut into),
+            Incoming::Unix(half) => Pin::new(half).poll_read(cx, &mut into),
+        })?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
 }
 
 macro_rules! each {
@@ -28,17 +55,17 @@ macro_rules! each {
 }
 
 impl Stream {
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => s.poll_read_ready(cx))
+    pub fn of_tcp(stream: TcpStream) -> (Stream, Incoming) {
+        let (incoming, stream) = stream.into_split();
+        (Stream::Tcp(stream), Incoming::Tcp(incoming))
     }
+    pub fn of_unix(stream: UnixStream) -> (Stream, Incoming) {
+        let (incoming, stream) = stream.into_split();
+        (Stream::Unix(stream), Incoming::Unix(incoming))
+    }
+
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => s.poll_write_ready(cx))
-    }
-    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        each!(self, s => s.try_read(buf))
-    }
-    pub fn try_read_buf(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        each!(self, s => s.try_read_buf(buf))
+        each!(self, s => s.as_ref().poll_write_ready(cx))
     }
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         each!(self, s => s.try_write(buf))
@@ -49,7 +76,7 @@ impl Stream {
 
     /// Ends both directions; whoever reads it sees its end.
     pub fn shutdown(&self) {
-        let fd = each!(self, s => s.as_fd());
+        let fd = each!(self, s => s.as_ref().as_fd());
         // It fails only where the peer has gone already.
         let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
     }
@@ -92,6 +119,15 @@ impl OutBuf {
     pub fn push_slice(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
         self.tail.extend_from_slice(bytes);
+        if self.tail.len() >= TAIL_BYTES_MAX {
+            self.close_piece();
+        }
+    }
+
+    /// What waits for long is kept in pieces: one that grew on would be copied again and again, and lie in memory twice.
+    #[cold]
+    fn close_piece(&mut self) {
+        self.whole.push_back(Bytes::from(std::mem::take(&mut self.tail)));
     }
 
     pub fn push_bytes(&mut self, bytes: Bytes) {
@@ -100,7 +136,7 @@ impl OutBuf {
         }
         self.len += bytes.len();
         if !self.tail.is_empty() {
-            self.whole.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+            self.close_piece();
         }
         self.whole.push_back(bytes);
     }
@@ -110,6 +146,9 @@ impl OutBuf {
         let before = self.tail.len();
         encode(&mut self.tail);
         self.len += self.tail.len() - before;
+        if self.tail.len() >= TAIL_BYTES_MAX {
+            self.close_piece();
+        }
     }
 
     pub fn clear(&mut self) {

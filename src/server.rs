@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::net::Stream;
+use crate::net::{Incoming, Stream};
 use crate::shared::{Mail, Shared};
 
 /// A connection on its way to a worker.
@@ -23,10 +23,10 @@ pub enum Accepted {
 
 impl Accepted {
     /// To be called on the worker that will serve it.
-    pub fn into_stream(self) -> io::Result<Stream> {
+    pub fn into_stream(self) -> io::Result<(Stream, Incoming)> {
         Ok(match self {
-            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            Accepted::Tcp(stream) => Stream::of_tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::of_unix(UnixStream::from_std(stream)?),
         })
     }
 }
@@ -162,8 +162,8 @@ async fn refuse(accepted: Accepted) {
     const LINE: &[u8] = b"-ERR max number of clients reached\r\n";
     // The client may be gone already.
     let _ = match accepted.into_stream() {
-        Ok(Stream::Tcp(mut stream)) => stream.write_all(LINE).await,
-        Ok(Stream::Unix(mut stream)) => stream.write_all(LINE).await,
+        Ok((Stream::Tcp(mut stream), _)) => stream.write_all(LINE).await,
+        Ok((Stream::Unix(mut stream), _)) => stream.write_all(LINE).await,
         Err(error) => Err(error),
     };
 }

@@ -48,7 +48,9 @@ pub struct Session {
     over_soft_limit_since: Cell<Option<Moment>>,
     /// Being closed for what it buffers, which counts no more.
     doomed: Cell<bool>,
-    /// Told when the connection is shut down from this side.
+    /// Shut down from this side: what else was read of it counts for nothing.
+    is_shut: Cell<bool>,
+    /// Told when that happens.
     over: Notify,
 }
 
@@ -80,6 +82,8 @@ enum Park {
     Turn,
     /// Until a link has room.
     Room,
+    /// Until what was answered so far has been written.
+    Tick,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -376,6 +380,7 @@ impl Session {
 
     /// Closes at once.
     pub fn shut(&self) {
+        self.is_shut.set(true);
         self.stream.shutdown();
         self.over.notify_one();
     }

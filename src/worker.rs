@@ -103,6 +103,8 @@ struct Tick {
     sessions: RefCell<Vec<Rc<Session>>>,
     links: RefCell<Vec<Rc<Link>>>,
     resumed: RefCell<Vec<Rc<Session>>>,
+    /// Who is looked at again in the next tick.
+    later: RefCell<Vec<Rc<Session>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -168,6 +170,10 @@ impl Worker {
             })
             .await;
             self.end_tick();
+            // What is there to do already waits until others have had their turn.
+            if !self.tick.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -193,6 +199,7 @@ impl Worker {
             session.flush(self);
         }
         keep_capacity(&self.tick.sessions, sessions);
+        self.tick.resumed.borrow_mut().append(&mut self.tick.later.borrow_mut());
     }
 
     fn wake_tick(&self) {
@@ -212,6 +219,12 @@ impl Worker {
     /// Lets a session look again whether it may go on, at the end of this tick.
     pub fn resume(&self, session: Rc<Session>) {
         self.tick.resumed.borrow_mut().push(session);
+        self.wake_tick();
+    }
+
+    /// The same behind this tick's writes.
+    pub fn resume_after_tick(&self, session: Rc<Session>) {
+        self.tick.later.borrow_mut().push(session);
         self.wake_tick();
     }
 
@@ -445,6 +458,7 @@ impl Tick {
         self.sessions.borrow().is_empty()
             && self.links.borrow().is_empty()
             && self.resumed.borrow().is_empty()
+            && self.later.borrow().is_empty()
     }
 }
 

@@ -4,12 +4,14 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::lanes::Lanes;
 use super::{Identity, Park, ReplyMode, Session, State};
 use crate::clock::Moment;
+use crate::net::Incoming;
 use crate::resp::{RequestLimits, RequestScan, RequestScanner};
 use crate::server::Accepted;
 use crate::shared::Live;
@@ -17,6 +19,8 @@ use crate::worker::Worker;
 
 /// The last command of a client that has sent none, as CLIENT LIST shows it.
 const NOTHING_YET: &str = "NULL";
+/// With more output than this a session lets the tick end, which writes it and looks at the limits.
+const OUTPUT_BYTES_PER_TICK: usize = 256 * 1024;
 /// How a TLS client begins.
 const TLS_HELLO: &[u8] = &[0x16, 0x03];
 
@@ -49,8 +53,8 @@ pub(super) fn limits_of(live: &Live, authenticated: bool) -> RequestLimits {
 impl Session {
     /// Takes a connection over and serves it until it ends.
     pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-        let stream = match accepted.into_stream() {
-            Ok(stream) => stream,
+        let (stream, incoming) = match accepted.into_stream() {
+            Ok(halves) => halves,
             Err(error) => {
                 worker.shared.clients.fetch_sub(1, Relaxed);
                 return tracing::warn!(%error, "a connection could not be taken over");
@@ -104,19 +108,17 @@ impl Session {
             accounted: 0.into(),
             over_soft_limit_since: None.into(),
             doomed: false.into(),
+            is_shut: false.into(),
             over: Default::default(),
         });
         worker.sessions.borrow_mut().insert(session.id, session.clone());
         worker.metrics.clients_accepted.add(1);
-        tokio::task::spawn_local(session.serve(worker.clone()));
+        tokio::task::spawn_local(session.serve(worker.clone(), incoming));
     }
 
-    async fn serve(self: Rc<Self>, worker: Rc<Worker>) {
+    async fn serve(self: Rc<Self>, worker: Rc<Worker>, mut incoming: Incoming) {
         loop {
-            if poll_fn(|cx| self.stream.poll_read_ready(cx)).await.is_err() {
-                break;
-            }
-            match self.read(&worker) {
+            match poll_fn(|cx| self.read(&worker, cx, &mut incoming)).await {
                 Ok(0) => {
                     if self.no_more_requests(&worker) {
                         break;
@@ -126,7 +128,7 @@ impl Session {
                     break;
                 }
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
@@ -153,15 +155,20 @@ impl Session {
         worker.shared.clients.fetch_sub(1, Relaxed);
     }
 
-    fn read(self: &Rc<Self>, worker: &Rc<Worker>) -> io::Result<usize> {
+    fn read(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        cx: &mut Context<'_>,
+        incoming: &mut Incoming,
+    ) -> Poll<io::Result<usize>> {
         let mut scratch = worker.scratch.borrow_mut();
-        let n = self.stream.try_read(&mut scratch)?;
+        let n = ready!(incoming.poll_read(cx, &mut scratch))?;
         worker.tick_clock();
         if n > 0 {
             let mut st = self.state.borrow_mut();
             self.take_bytes(worker, &mut st, &scratch[..n]);
         }
-        Ok(n)
+        Poll::Ready(Ok(n))
     }
 
     fn take_bytes(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, bytes: &[u8]) {
@@ -212,7 +219,7 @@ impl Session {
     pub fn resume(self: &Rc<Self>, worker: &Rc<Worker>) {
         let mut st = self.state.borrow_mut();
         let may_go_on = match st.park {
-            Park::No | Park::Room => true,
+            Park::No | Park::Room | Park::Tick => true,
             Park::Until(seq) => st.head >= seq,
             Park::Turn => false,
         };
@@ -238,7 +245,7 @@ impl Session {
     fn process(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut scanner = std::mem::take(&mut st.scanner);
-        while !st.closing {
+        while !st.closing && !self.is_shut.get() {
             let (len, step) = match scanner.scan(&bytes[at..], &st.limits) {
                 RequestScan::Incomplete => break,
                 RequestScan::Empty { len } => (len, Step::Next),
@@ -268,6 +275,11 @@ impl Session {
                 }
             }
             if st.is_parked() {
+                break;
+            }
+            if st.out.len() > OUTPUT_BYTES_PER_TICK && at < bytes.len() {
+                st.park = Park::Tick;
+                worker.resume_after_tick(self.clone());
                 break;
             }
             if !st.identity.authenticated && st.out.len() > worker.unauth_output_bytes_max() {

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Moment;
 use crate::config::{Endpoint, Target};
-use crate::net::Stream;
+use crate::net::{Incoming, Stream};
 use crate::resp::{self, ReplyScan, ReplyScanner, Value};
 
 /// So many links of a worker are opened at the same time; further ones wait. A thousand at once would overflow the queue
@@ -78,7 +78,7 @@ pub struct Welcome {
     pub began: Moment,
 }
 
-pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Welcome), Refusal> {
+pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Incoming, Welcome), Refusal> {
     let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
     match &target.endpoint {
         Endpoint::Tcp { host, port } => {
@@ -90,12 +90,14 @@ pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Welc
                 .with_interval(Duration::from_secs(10));
             socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
             let welcome = greet(&mut stream, login).await?;
-            Ok((Stream::Tcp(stream), welcome))
+            let (stream, incoming) = Stream::of_tcp(stream);
+            Ok((stream, incoming, welcome))
         }
         Endpoint::Unix { path } => {
             let mut stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
             let welcome = greet(&mut stream, login).await?;
-            Ok((Stream::Unix(stream), welcome))
+            let (stream, incoming) = Stream::of_unix(stream);
+            Ok((stream, incoming, welcome))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,7 @@ use super::{LinkSet, replies};
 use crate::cache::Lease;
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::net::{BIG_PIECE_BYTES, OutBuf, Stream};
+use crate::net::{BIG_PIECE_BYTES, Incoming, OutBuf, Stream};
 use crate::resp::{ReplyScan, ReplyScanner};
 use crate::session::Session;
 use crate::worker::Worker;
@@ -264,14 +265,14 @@ impl Link {
 
     async fn run(self: Rc<Self>, worker: Rc<Worker>) {
         let failure = match self.connect(&worker).await {
-            Ok(stream) => {
+            Ok((stream, incoming)) => {
                 if self.stream.set(stream).is_err() || !self.is_usable() {
                     Failure::NotSent("the link was closed".into())
                 } else {
                     self.phase.set(Phase::Ready);
                     worker.upstream.link_came_up(&worker, &self);
                     self.flush(&worker);
-                    let reason = self.read_until_end(&worker).await;
+                    let reason = self.read_until_end(&worker, incoming).await;
                     tracing::debug!(link = self.id, purpose = ?self.purpose, %reason, "link ended");
                     Failure::Unknown
                 }
@@ -281,7 +282,7 @@ impl Link {
         self.close(&worker, failure);
     }
 
-    async fn connect(&self, worker: &Rc<Worker>) -> Result<Stream, Refusal> {
+    async fn connect(&self, worker: &Rc<Worker>) -> Result<(Stream, Incoming), Refusal> {
         let shared = &worker.shared;
         let login = Login {
             credentials: (self.purpose != Purpose::Auth)
@@ -296,33 +297,28 @@ impl Link {
         let limit = Duration::from_millis(shared.live.load().config.upstream.connect_timeout_ms);
         let _place = worker.upstream.connecting.place().await;
         match tokio::time::timeout(limit, handshake::connect(&shared.target, &login)).await {
-            Ok(Ok((stream, welcome))) => {
+            Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
                 if let Some(lease) = &self.lease {
                     lease.prove(welcome.began);
                 }
-                Ok(stream)
+                Ok((stream, incoming))
             }
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => Err(Refusal::Unreachable(format!("no answer within {limit:?}"))),
         }
     }
 
-    async fn read_until_end(self: &Rc<Self>, worker: &Rc<Worker>) -> String {
-        let Some(stream) = self.stream.get() else { return "no stream".into() };
+    async fn read_until_end(self: &Rc<Self>, worker: &Rc<Worker>, mut incoming: Incoming) -> String {
         let mut input = BytesMut::new();
         let mut scanner = ReplyScanner::default();
         loop {
-            if let Err(e) = poll_fn(|cx| stream.poll_read_ready(cx)).await {
-                return e.to_string();
-            }
             if self.pinned.must_hold_back() {
                 self.pinned.room(self).await;
             }
-            match self.read_some(worker, stream, &mut input, &mut scanner) {
+            match poll_fn(|cx| self.read_some(worker, cx, &mut incoming, &mut input, &mut scanner)).await {
                 Ok(0) => return "closed by L2".into(),
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return e.to_string(),
             }
@@ -341,14 +337,15 @@ impl Link {
     fn read_some(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
-        stream: &Stream,
+        cx: &mut Context<'_>,
+        incoming: &mut Incoming,
         input: &mut BytesMut,
         scanner: &mut ReplyScanner,
-    ) -> io::Result<usize> {
+    ) -> Poll<io::Result<usize>> {
         let mut scratch = worker.link_scratch.borrow_mut();
-        let n = stream.try_read(&mut scratch)?;
+        let n = ready!(incoming.poll_read(cx, &mut scratch))?;
         if n == 0 {
-            return Ok(0);
+            return Poll::Ready(Ok(0));
         }
         let now = worker.tick_clock();
         self.last_byte.set(now);
@@ -371,7 +368,7 @@ impl Link {
         if !self.waiting.borrow().is_empty() && self.pending_len() * 2 < worker.link_in_flight_max() {
             self.wake_waiting(worker);
         }
-        Ok(n)
+        Poll::Ready(Ok(n))
     }
 
     fn unexpected(&self, reason: &'static str) -> io::Error {

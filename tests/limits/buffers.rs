@@ -270,3 +270,24 @@ fn a_client_that_never_reads_stops_being_read_or_is_buffered_within_the_total() 
     bystander.is_fine();
     assert_memory_below(&daemon, before, 96 * MIB, "400 MB of replies that nobody reads");
 }
+
+/// The same where the requests lie there before the daemon looks: no request is taken after the bytes of the answers
+/// before it are counted.
+#[test]
+fn requests_that_wait_in_the_socket_are_not_all_answered_at_once() {
+    let redis = Redis::start();
+    let daemon = Daemon::start_with(&redis.url(), &[("MADCACHE_LIMITS_BUFFERS_BYTES_MAX", "32MiB")]);
+    put_big(&redis, "some", 4096);
+    let mut warm = daemon.client();
+    for _ in 0..4 {
+        warm.call(&["GET", "some"]);
+    }
+    let before = daemon.process.rss_bytes();
+    let client = connect_with_small_window(daemon.port);
+    daemon.process.signal("STOP");
+    let requests = encode(&["GET", "some"]).repeat(100_000);
+    let _ = write_unread(&client, &requests, Duration::from_millis(300));
+    daemon.process.signal("CONT");
+    warm.call(&["PING"]);
+    assert_memory_below(&daemon, before, 96 * MIB, "replies to what the socket held");
+}
