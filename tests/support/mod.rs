@@ -4,18 +4,33 @@
 
 pub mod fake_l2;
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that should happen at once, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that no other caller in this process gets. It lies below those that
+/// the system gives to outgoing connections, and the search begins anywhere: other test programs run at the same time.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: usize = 10_000;
+    const COUNT: usize = 22_000;
+    static START: OnceLock<usize> = OnceLock::new();
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    let start = START.get_or_init(|| RandomState::new().hash_one(std::process::id()) as usize % COUNT);
+    for _ in 0..COUNT {
+        let port = (FIRST + (start + TAKEN.fetch_add(1, Relaxed)) % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Polls until the condition holds; fails the test with `what` after `PATIENCE`.
@@ -114,8 +129,10 @@ impl Redis {
         );
         let end = Instant::now() + PATIENCE;
         while process.running() && Instant::now() < end {
-            if ping(port) {
-                return Some(process);
+            match process_behind(port) {
+                Behind::Nobody => {}
+                Behind::Process(pid) if pid != process.pid() => return None,
+                Behind::Process(_) | Behind::Unknown => return Some(process),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -136,6 +153,25 @@ impl Redis {
         self.process =
             Redis::launch(self.port, self.dir.path(), &self.args).expect("redis-server starts again");
     }
+}
+
+/// Which Redis answers on a port.
+enum Behind {
+    Nobody,
+    Process(u32),
+    /// It does not say before AUTH.
+    Unknown,
+}
+
+/// Another program may have taken the port just before: its Redis must not be taken for one's own.
+fn process_behind(port: u16) -> Behind {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return Behind::Nobody };
+    let mut client = Client::over(stream);
+    let asked = client.send_raw(&encode(&["INFO", "server"]));
+    let Ok(info) = asked.and_then(|()| client.try_read_frame()) else { return Behind::Nobody };
+    let info = String::from_utf8_lossy(&info);
+    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok());
+    pid.map_or(Behind::Unknown, Behind::Process)
 }
 
 /// Whether something on the port answers PING (with whatever: an error is an answer too).
