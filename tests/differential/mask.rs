@@ -136,6 +136,7 @@ const MASKS: &[Mask] = &[
     row("MEMORY DOCTOR", What::Text, PROCESS),
     row("MEMORY MALLOC-STATS", What::Text, PROCESS),
     row("DEBUG OBJECT", What::Text, PROCESS),
+    row("ROLE", What::Integers, "the offset counts what the servers told each other, too"),
     row("CLUSTER INFO", What::InfoValues, "a cluster is up only some time after its start"),
     row("CLUSTER MYID", What::Text, "node ids are random"),
     row("CLUSTER NODES", What::Text, "node ids are random, and it holds ports and times"),

@@ -91,6 +91,9 @@ impl Drop for Process {
     }
 }
 
+/// The configuration file of a `Redis` that has one, in its directory.
+pub const CONFIG_FILE: &str = "redis.conf";
+
 /// A redis-server without persistence, in a directory of its own.
 pub struct Redis {
     pub port: u16,
@@ -106,7 +109,17 @@ impl Redis {
 
     /// With further `--option value` arguments.
     pub fn start_with(args: &[&str]) -> Redis {
+        Redis::start_in(tempfile::tempdir().unwrap(), args)
+    }
+
+    /// With a configuration file of these lines, which CONFIG REWRITE can write.
+    pub fn start_from_file(lines: &str) -> Redis {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG_FILE), lines).unwrap();
+        Redis::start_in(dir, &[])
+    }
+
+    fn start_in(dir: tempfile::TempDir, args: &[&str]) -> Redis {
         let args: Vec<String> = args.iter().map(|s| s.to_string()).collect();
         for _ in 0..20 {
             let port = free_port();
@@ -118,8 +131,10 @@ impl Redis {
     }
 
     fn launch(port: u16, dir: &std::path::Path, args: &[String]) -> Option<Process> {
+        let file = Some(dir.join(CONFIG_FILE)).filter(|file| file.exists());
         let mut process = Process::spawn(
             Command::new("redis-server")
+                .args(file)
                 .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
                 .args(["--bind", "127.0.0.1", "--enable-debug-command", "yes"])
                 .args(args)
@@ -141,6 +156,11 @@ impl Redis {
 
     pub fn client(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// Where it runs and keeps its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub fn url(&self) -> String {
