@@ -7,6 +7,7 @@ mod support;
 mod differential {
     pub mod coverage;
     pub mod mask;
+    pub mod rdb;
     pub mod report;
     pub mod run;
     pub mod side;

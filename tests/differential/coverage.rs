@@ -65,11 +65,8 @@ pub enum Kind {
 }
 
 /// What has no transcript: command, which of the two, why none can be written.
-const EXEMPT: &[(&str, Kind, &str)] = &[
-    ("psync", Kind::Success, "the daemon does not pass on what follows the reply: it is no RESP"),
-    ("quit", Kind::Error, "takes any arguments and asks for no right: it has no error"),
-    ("sync", Kind::Success, "the daemon does not pass the answer on: it is no RESP"),
-];
+const EXEMPT: &[(&str, Kind, &str)] =
+    &[("quit", Kind::Error, "takes any arguments and asks for no right: it has no error")];
 
 /// Every command and `container|subcommand` of redis-server.
 pub fn command_list() -> BTreeSet<String> {

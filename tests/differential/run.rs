@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::coverage::CACHED;
 use super::side::Side;
 use super::transcript::{Action, Request, Section, Step};
-use super::value;
+use super::{rdb, value};
 use crate::support::{Client, PATIENCE};
 
 /// How long a reply may take before the section is given up.
@@ -119,6 +119,15 @@ impl Player<'_> {
                 self.clients.remove(&step.client);
                 self.outcomes.push(outcome);
             }
+            Action::ReadRdb => {
+                let mut outcome = outcome("a data set in RDB form");
+                match rdb::read(self.client(step.client)) {
+                    Ok(data) => outcome.reply = data,
+                    Err(error) => outcome.failure = Some(why(&error)),
+                }
+                self.outcomes.push(outcome);
+            }
+            Action::Leave => drop(self.clients.remove(&step.client)),
             Action::ReadFile(name) => {
                 let mut outcome = outcome(&format!("the lines of {name}, sorted"));
                 let text = std::fs::read_to_string(self.side.file(name)).expect("a file of Redis");

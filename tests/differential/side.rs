@@ -39,6 +39,8 @@ pub enum Server {
     TwoMasters,
     /// The same, and the node is that master's replica.
     ClusterReplica,
+    /// Sends replicas nothing but what clients caused.
+    ReplicationStream,
 }
 
 impl Server {
@@ -52,6 +54,7 @@ impl Server {
             "replicated" => Server::Replicated,
             "two-masters" => Server::TwoMasters,
             "cluster-replica" => Server::ClusterReplica,
+            "replication-stream" => Server::ReplicationStream,
             _ => return None,
         })
     }
@@ -89,6 +92,7 @@ impl Side {
             Server::Replicated => special::master_and_replica(),
             Server::TwoMasters => special::two_masters(),
             Server::ClusterReplica => special::replica_of_a_cluster_master(),
+            Server::ReplicationStream => special::without_pings(),
         };
         let daemon = match behind {
             Behind::Redis => None,
@@ -140,9 +144,13 @@ impl Side {
         self.aside(self.redis.port, |client| client.text(&["DEBUG", "DIGEST"]))
     }
 
-    /// Whether INFO of this side's Redis has that line.
+    /// Whether INFO of this side's Redis has that line, or one that starts as `line` does before its last `*`.
     pub fn info_has(&self, section: &str, line: &str) -> bool {
-        self.aside(self.redis.port, |client| client.text(&["INFO", section]).lines().any(|l| l == line))
+        let info = self.aside(self.redis.port, |client| client.text(&["INFO", section]));
+        info.lines().any(|one| match line.strip_suffix('*') {
+            Some(start) => one.starts_with(start),
+            None => one == line,
+        })
     }
 
     /// A file in the directory of this side's Redis.

@@ -32,6 +32,12 @@ pub fn with_a_file() -> SetUp {
     SetUp::with_own_values(Redis::start_from_file("# A comment stays.\nmaxmemory 100mb\nhz 20\n"))
 }
 
+/// A replica gets what clients write, and no PING between.
+pub fn without_pings() -> SetUp {
+    let options = ["--repl-ping-replica-period", "3600", "--repl-diskless-sync-delay", "0"];
+    SetUp::alone(Redis::start_with(&options))
+}
+
 /// The module is compiled here, from `tests/differential/module.c`.
 pub fn with_a_module() -> SetUp {
     let mut set_up = SetUp::with_own_values(Redis::start_with(&["--enable-module-command", "yes"]));

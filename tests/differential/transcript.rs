@@ -40,8 +40,12 @@ pub enum Action {
     },
     /// Until Redis itself has ended.
     WaitForEnd,
+    /// What follows the replies of SYNC and PSYNC.
+    ReadRdb,
     /// The lines of a file in the directory of Redis, sorted: Redis writes them in the order of a hash table.
     ReadFile(String),
+    /// The client closes its connection without a word.
+    Leave,
     Sleep(Duration),
 }
 
@@ -157,6 +161,8 @@ fn parse_step(text: &str, line: usize) -> Result<Step, String> {
     let action = match rest.split_once(' ').unwrap_or((rest, "")) {
         (":pipeline", "") => Action::Send(Vec::new()),
         (":closes", "") => Action::ReadToEnd,
+        (":leaves", "") => Action::Leave,
+        (":rdb", "") => Action::ReadRdb,
         (":file", name) => Action::ReadFile(name.into()),
         (":server-ends", "") => Action::WaitForEnd,
         (":blocked", count) => {

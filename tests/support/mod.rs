@@ -359,6 +359,15 @@ impl Client {
         }
     }
 
+    /// So many bytes, whatever they mean.
+    pub fn read_bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes: Vec<u8> = self.buffer.drain(..len.min(self.buffer.len())).collect();
+        let had = bytes.len();
+        bytes.resize(len, 0);
+        self.stream.read_exact(&mut bytes[had..])?;
+        Ok(bytes)
+    }
+
     /// Everything that arrives until the peer closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.buffer);
