@@ -7,15 +7,20 @@ mod support;
 mod differential {
     pub mod coverage;
     pub mod mask;
+    pub mod rdb;
     pub mod report;
     pub mod run;
     pub mod side;
+    pub mod special;
     pub mod transcript;
     pub mod value;
 }
 
+use std::sync::OnceLock;
+use std::thread;
+
 use differential::run::{Outcome, play};
-use differential::side::{Behind, Sides};
+use differential::side::{Behind, Side, Sides};
 use differential::transcript::{self, Section};
 use differential::{coverage, mask, report};
 
@@ -23,10 +28,9 @@ use differential::{coverage, mask, report};
 fn every_command_of_redis_has_a_success_and_an_error_transcript() {
     let sections = transcript::load_all();
     let played = play_all(&sections, Behind::Redis);
-    let list = coverage::command_list();
-    coverage::check(&list, played.iter().flat_map(|run| &run.outcomes));
-    let requests = played.iter().flat_map(|run| &run.outcomes).map(|outcome| outcome.words.as_slice());
-    let needless = mask::needless(requests);
+    let outcomes = || played.iter().chain(special_to_redis()).flat_map(|run| &run.outcomes);
+    coverage::check(&coverage::command_list(), outcomes());
+    let needless = mask::needless(outcomes().map(|outcome| outcome.words.as_slice()));
     assert!(needless.is_empty(), "masks that no transcript needs: {}", needless.join(", "));
 }
 
@@ -54,6 +58,16 @@ fn the_daemon_with_l1_answers_the_bytes_of_redis_also_when_it_hits() {
     assert!(never.is_empty(), "these reads were never answered from L1: {}", never.join(", "));
 }
 
+#[test]
+fn commands_that_need_a_set_up_of_their_own_are_answered_with_the_bytes_of_redis() {
+    let behind = Behind::Daemon { l1: true };
+    let (redis, daemon) = thread::scope(|scope| {
+        let daemon = scope.spawn(|| play_special(special_sections(), behind));
+        (special_to_redis(), daemon.join().expect("the daemon's side"))
+    });
+    assert_same(redis, &daemon, behind);
+}
+
 /// A section as one side answered it.
 struct Run<'a> {
     section: &'a Section,
@@ -76,15 +90,47 @@ fn play_all(sections: &[Section], behind: Behind) -> Vec<Run<'_>> {
 /// Plays everything to Redis and to the daemon at the same time, each with servers of its own, and fails with every
 /// difference. Gives the daemon's runs.
 fn compare(sections: &[Section], behind: Behind) -> Vec<Run<'_>> {
-    let (redis, daemon) = std::thread::scope(|scope| {
+    let (redis, daemon) = thread::scope(|scope| {
         let redis = scope.spawn(|| play_all(sections, Behind::Redis));
         let daemon = scope.spawn(|| play_all(sections, behind));
         (redis.join().expect("Redis's side"), daemon.join().expect("the daemon's side"))
     });
+    assert_same(&redis, &daemon, behind);
+    daemon
+}
+
+fn assert_same(redis: &[Run<'_>], daemon: &[Run<'_>], behind: Behind) {
     let mut differences = Vec::new();
-    for (ours, theirs) in redis.iter().zip(&daemon) {
+    for (ours, theirs) in redis.iter().zip(daemon) {
         report::compare(ours.section, ours.protocol, &ours.outcomes, &theirs.outcomes, &mut differences);
     }
     assert!(differences.is_empty(), "{}", report::render(&differences, behind));
-    daemon
+}
+
+fn special_sections() -> &'static [Section] {
+    static SECTIONS: OnceLock<Vec<Section>> = OnceLock::new();
+    SECTIONS.get_or_init(transcript::load_special)
+}
+
+/// As Redis itself answers them; two tests look at that.
+fn special_to_redis() -> &'static [Run<'static>] {
+    static PLAYED: OnceLock<Vec<Run<'static>>> = OnceLock::new();
+    PLAYED.get_or_init(|| play_special(special_sections(), Behind::Redis))
+}
+
+/// Each section has servers of its own, which it may end or turn into something else. They mostly wait for each other,
+/// so all are played at the same time.
+fn play_special(sections: &[Section], behind: Behind) -> Vec<Run<'_>> {
+    let each = sections.iter().flat_map(|section| section.protocols.iter().map(move |p| (section, *p)));
+    thread::scope(|scope| {
+        let players: Vec<_> = each
+            .map(|(section, protocol)| {
+                scope.spawn(move || {
+                    let outcomes = play(section, protocol, &Side::start(section.server, behind));
+                    Run { section, protocol, outcomes }
+                })
+            })
+            .collect();
+        players.into_iter().map(|player| player.join().expect("a section's servers start")).collect()
+    })
 }

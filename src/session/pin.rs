@@ -35,6 +35,9 @@ pub(super) struct Pin {
     pub(super) queued: Queued,
 }
 
+/// So much may wait for L2 to read it on a link that streams; a replica sends little.
+const BEHIND_STREAM_BYTES_MAX: usize = 1 << 20;
+
 /// Commands that take a link for themselves until they have answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum OneShot {
@@ -58,6 +61,11 @@ pub enum PinnedReply {
     LinkState {
         ends: bool,
     },
+    /// REPLCONF, SYNC, PSYNC: the client acts as a replica.
+    Replication {
+        /// After anything but an error L2 sends no more frames but a stream of bytes.
+        streams: bool,
+    },
     OneShot,
     /// A blocking command of a session that has a state besides.
     Blocking,
@@ -71,6 +79,16 @@ impl Pin {
     pub(super) fn is_blocked(&self) -> bool {
         self.one_shot == Some(OneShot::Blocking) || self.blocking > 0
     }
+    /// L2 answers nothing that comes from a replica: it takes note of what was received, or ends the connection.
+    fn send_behind_stream(&self, worker: &Rc<Worker>, wire: &[u8]) -> Step {
+        if self.link.buffered_bytes() > BEHIND_STREAM_BYTES_MAX {
+            self.link.shutdown();
+            return Step::Close;
+        }
+        self.link.send_unanswered(worker, wire);
+        Step::Next
+    }
+
     pub(super) fn queued_len(&self) -> u32 {
         self.queued.len
     }
@@ -232,6 +250,9 @@ impl Session {
         // What else is owed on the link nobody waits for (its name).
         let waiting = st.is_waiting();
         let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        if pin.link.pinned.streaming.get() {
+            return pin.send_behind_stream(worker, request.wire);
+        }
         let transaction = matches!(row.route, Route::Multi | Route::Watch);
         if pin.one_shot.is_some()
             || (waiting
@@ -286,6 +307,9 @@ impl Session {
     ) -> Step {
         let waiting = st.is_waiting();
         let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        if pin.link.pinned.streaming.get() {
+            return pin.send_behind_stream(worker, request.wire);
+        }
         if pin.one_shot.is_some() || (waiting && pin.has_ended() && pin.link.pending_len() > 0) {
             return Step::Again(Park::Until(st.next_seq()));
         }
@@ -377,10 +401,11 @@ impl Session {
                 frames = Frames::Confirmations { kind, names, parts: Vec::new(), got: 0 };
                 PinnedReply::Subscription
             }
-            Route::Monitor => {
+            Route::Monitor if row.name == "MONITOR" => {
                 pin.monitors = true;
                 PinnedReply::Monitor
             }
+            Route::Monitor => PinnedReply::Replication { streams: row.name != "REPLCONF" },
             Route::LinkState if fits => self.link_state(pin, row, &request),
             Route::Local(Local::ClientGetredir | Local::ClientTrackinginfo) => {
                 pin.redirect.map_or(PinnedReply::Plain, PinnedReply::Translated)

@@ -48,6 +48,11 @@ impl Session {
                 PinnedReply::Subscription => pin.subscribing = pin.subscribing.saturating_sub(1),
                 PinnedReply::Monitor if refused => pin.monitors = false,
                 PinnedReply::Monitor => link.pinned.tainted.set(true),
+                PinnedReply::Replication { .. } if refused => {}
+                PinnedReply::Replication { .. } => {
+                    link.pinned.tainted.set(true);
+                    pin.stays = true;
+                }
                 PinnedReply::Tracking { .. } if refused => {}
                 PinnedReply::Tracking { on } => {
                     link.pinned.tainted.set(true);

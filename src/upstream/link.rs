@@ -164,13 +164,22 @@ impl Link {
         }
     }
 
+    /// The same where L2 gives no reply.
+    pub fn send_unanswered(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8]) {
+        self.queue(worker, wire.len());
+        self.out.borrow_mut().push_slice(wire);
+    }
+
     fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, expect: Expect, group: Group) {
         debug_assert!(self.is_usable(), "closed links take no requests");
-        let now = worker.now();
-        let starts_at = self.queued_bytes.get();
-        self.queued_bytes.set(starts_at + len as u64);
-        self.pending.borrow_mut().push_back(Pending { expect, sent: now, starts_at, pushed: None, group });
-        self.last_use.set(now);
+        let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
+        self.pending.borrow_mut().push_back(Pending { expect, sent, starts_at, pushed: None, group });
+        self.queue(worker, len);
+    }
+
+    fn queue(self: &Rc<Self>, worker: &Rc<Worker>, len: usize) {
+        self.queued_bytes.set(self.queued_bytes.get() + len as u64);
+        self.last_use.set(worker.now());
         if !self.dirty.replace(true) {
             worker.link_is_dirty(self.clone());
         }

@@ -56,6 +56,8 @@ pub struct PinnedState {
     owner: RefCell<Option<Rc<Session>>>,
     names: RefCell<[HashSet<Bytes>; 3]>,
     pub monitoring: Cell<bool>,
+    /// L2 streams its data to the session, which acts as a replica: its bytes are no frames any more.
+    pub streaming: Cell<bool>,
     /// It bears the name of a session.
     pub named: Cell<bool>,
     /// Its state did not provably end: it is never given to another session.
@@ -170,6 +172,10 @@ impl Link {
         let mut barrier = false;
         // What came before bytes that nobody expected is handed over still: its request is no longer pending.
         let outcome = loop {
+            match self.stream_on(worker, input, &mut deliveries) {
+                Ok(false) => {}
+                passed => break passed.map(drop),
+            }
             match self.take_exec_header(input) {
                 Header::Incomplete => break Ok(()),
                 Header::Taken | Header::No => {}
@@ -207,6 +213,33 @@ impl Link {
             owner.pinned_idle(worker, self);
         }
         outcome
+    }
+
+    /// Of a stream everything that has come is handed over as it is. False where none has begun.
+    fn stream_on(
+        &self,
+        worker: &Rc<Worker>,
+        input: &mut BytesMut,
+        to: &mut Vec<Delivery>,
+    ) -> Result<bool, &'static str> {
+        if self.pinned.streaming.get() {
+            to.push(Delivery::Push(input.split().freeze()));
+            return Ok(true);
+        }
+        let asked_for = |pending: &mut Pending| {
+            matches!(
+                &pending.expect,
+                Expect::Pinned(_, PinnedExpect { meaning: PinnedReply::Replication { streams: true }, .. })
+            )
+        };
+        // `$` announces the data, an empty line says that it is being made; PSYNC has a line before that.
+        let begins = matches!(input.first(), Some(b'$' | b'\n' | b'+'))
+            && self.with_first_pending(asked_for) == Some(true);
+        if begins && let Some(pending) = self.pop_pending() {
+            self.pinned.streaming.set(true);
+            self.answered(worker, pending, input.split().freeze(), to)?;
+        }
+        Ok(begins)
     }
 
     /// Whether a barrier is due before this frame is handed over.

@@ -26,6 +26,8 @@ enum What {
     Channel,
     /// The third element of arrays of four: id, consumer, idle time, deliveries.
     IdleOfPending,
+    /// What follows the first word of each text.
+    BehindFirstWord,
     /// The text, but not the type.
     Text,
     /// Everything but the outermost type.
@@ -136,6 +138,8 @@ const MASKS: &[Mask] = &[
     row("MEMORY DOCTOR", What::Text, PROCESS),
     row("MEMORY MALLOC-STATS", What::Text, PROCESS),
     row("DEBUG OBJECT", What::Text, PROCESS),
+    row("ROLE", What::Integers, "the offset counts what the servers told each other, too"),
+    row("PSYNC", What::BehindFirstWord, "a replication id is random"),
     row("CLUSTER INFO", What::InfoValues, "a cluster is up only some time after its start"),
     row("CLUSTER MYID", What::Text, "node ids are random"),
     row("CLUSTER NODES", What::Text, "node ids are random, and it holds ports and times"),
@@ -219,6 +223,9 @@ fn apply(what: What, frame: &mut Value) {
                 *idle = Value::Line(b':', b"N".to_vec());
             }
         }),
+        What::BehindFirstWord => {
+            frame.walk(&mut |value| edit_text(value, |text| text.split(' ').next().unwrap_or("").into()));
+        }
         What::Text => frame.walk(&mut |value| {
             if let Value::Line(_, text) | Value::Bulk(_, text) = value {
                 *text = b"masked".to_vec();

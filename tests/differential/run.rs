@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::coverage::CACHED;
 use super::side::Side;
 use super::transcript::{Action, Request, Section, Step};
-use super::value;
-use crate::support::Client;
+use super::{rdb, value};
+use crate::support::{Client, PATIENCE};
 
 /// How long a reply may take before the section is given up.
 pub const REPLY_TIME_MAX: Duration = Duration::from_secs(5);
@@ -55,19 +55,28 @@ impl Outcome {
 
 /// Never panics: what breaks is the last outcome's failure, so that the other sections are still compared.
 pub fn play(section: &Section, protocol: u8, side: &Side) -> Vec<Outcome> {
-    catch_unwind(AssertUnwindSafe(|| play_steps(section, protocol, side))).unwrap_or_else(|panic| {
+    let played = catch_unwind(AssertUnwindSafe(|| play_steps(section, protocol, side)));
+    let mut outcomes = played.unwrap_or_else(|panic| {
         let why = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic; see above".to_string());
         let mut outcome = Outcome::new(0, 0, "between or around the section's steps");
         outcome.failure = Some(why);
         vec![outcome]
-    })
+    });
+    outcomes.iter_mut().for_each(|outcome| side.hide_values(&mut outcome.reply));
+    outcomes
 }
 
 fn play_steps(section: &Section, protocol: u8, side: &Side) -> Vec<Outcome> {
     side.reset();
     let greeting = (protocol == 3 && !section.bare).then_some(3);
-    let mut player =
-        Player { side, greeting, clients: BTreeMap::new(), saved: HashMap::new(), outcomes: Vec::new() };
+    let mut player = Player {
+        side,
+        greeting,
+        clients: BTreeMap::new(),
+        saved: side.values.iter().map(|(name, v)| (name.to_string(), v.clone().into_bytes())).collect(),
+        outcomes: Vec::new(),
+        server_ended: false,
+    };
     for step in &section.steps {
         player.step(step);
         if player.outcomes.last().is_some_and(|outcome| outcome.failure.is_some()) {
@@ -84,6 +93,8 @@ struct Player<'a> {
     clients: BTreeMap<u8, Client>,
     saved: HashMap<String, Vec<u8>>,
     outcomes: Vec<Outcome>,
+    /// As the transcript wanted it: there is nothing to compare in the end.
+    server_ended: bool,
 }
 
 impl Player<'_> {
@@ -108,17 +119,42 @@ impl Player<'_> {
                 self.clients.remove(&step.client);
                 self.outcomes.push(outcome);
             }
-            Action::WaitForInfo { section, line } => {
-                let mut outcome = outcome(&format!("INFO {section} of Redis has {line}"));
-                let end = Instant::now() + REPLY_TIME_MAX;
-                while !self.side.info_has(section, line) && outcome.failure.is_none() {
-                    outcome.failure = (Instant::now() > end).then(|| format!("not after {REPLY_TIME_MAX:?}"));
-                    std::thread::sleep(Duration::from_millis(2));
+            Action::ReadRdb => {
+                let mut outcome = outcome("a data set in RDB form");
+                match rdb::read(self.client(step.client)) {
+                    Ok(data) => outcome.reply = data,
+                    Err(error) => outcome.failure = Some(why(&error)),
                 }
                 self.outcomes.push(outcome);
             }
+            Action::Leave => drop(self.clients.remove(&step.client)),
+            Action::ReadFile(name) => {
+                let mut outcome = outcome(&format!("the lines of {name}, sorted"));
+                let text = std::fs::read_to_string(self.side.file(name)).expect("a file of Redis");
+                let mut lines: Vec<&str> = text.lines().collect();
+                lines.sort_unstable();
+                outcome.reply = lines.join("\n").into_bytes();
+                self.outcomes.push(outcome);
+            }
+            Action::WaitForInfo { section, line } => {
+                let outcome = outcome(&format!("INFO {section} of Redis has {line}"));
+                self.wait(outcome, |side| side.info_has(section, line));
+            }
+            Action::WaitForEnd => {
+                self.wait(outcome("Redis has ended"), Side::has_ended);
+                self.server_ended = true;
+            }
             Action::Sleep(time) => std::thread::sleep(*time),
         }
+    }
+
+    fn wait(&mut self, mut outcome: Outcome, condition: impl Fn(&Side) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !condition(self.side) && outcome.failure.is_none() {
+            outcome.failure = (Instant::now() > end).then(|| format!("not after {PATIENCE:?}"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.outcomes.push(outcome);
     }
 
     fn client(&mut self, number: u8) -> &mut Client {
@@ -180,6 +216,9 @@ impl Player<'_> {
             client.send(&["QUIT"]);
             read_to_end(&mut client, &mut outcome);
             self.outcomes.push(outcome);
+        }
+        if self.server_ended {
+            return;
         }
         let mut outcome = Outcome::new(0, 0, "DEBUG DIGEST of Redis at the end of the section");
         outcome.reply = self.side.digest().into_bytes();

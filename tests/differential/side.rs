@@ -1,9 +1,12 @@
 //! The two sides of the comparison: Redis alone, or the daemon with a Redis of its own behind it. Starts servers when
 //! a section first asks for their kind, and brings a side back to an empty state between sections.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::run::REPLY_TIME_MAX;
+use super::special::{self, SetUp};
 use crate::support::{Client, Daemon, Redis};
 
 /// The password of the server kind that has one.
@@ -26,6 +29,18 @@ pub enum Server {
     AclFile,
     /// With `requirepass`; the daemon asks its clients for the same password.
     Password,
+    /// Started from a configuration file.
+    ConfigFile,
+    /// May load modules; `$(module)` is the path of one.
+    Modules,
+    /// A master with a replica on `$(other-port)`.
+    Replicated,
+    /// A cluster node without slots that knows a master with all of them: `$(other-id)` on `$(other-port)`.
+    TwoMasters,
+    /// The same, and the node is that master's replica.
+    ClusterReplica,
+    /// Sends replicas nothing but what clients caused.
+    ReplicationStream,
 }
 
 impl Server {
@@ -34,6 +49,12 @@ impl Server {
             "cluster" => Server::Cluster,
             "aclfile" => Server::AclFile,
             "password" => Server::Password,
+            "configfile" => Server::ConfigFile,
+            "modules" => Server::Modules,
+            "replicated" => Server::Replicated,
+            "two-masters" => Server::TwoMasters,
+            "cluster-replica" => Server::ClusterReplica,
+            "replication-stream" => Server::ReplicationStream,
             _ => return None,
         })
     }
@@ -45,22 +66,33 @@ pub struct Side {
     pub port: u16,
     server: Server,
     counts_hits: bool,
+    /// A section has been played to it.
+    used: Cell<bool>,
     redis: Redis,
+    /// What the transcript may say as `$(name)`. The two sides have other ones, of the same length.
+    pub values: Vec<(&'static str, String)>,
+    _others: Vec<Redis>,
     _daemon: Option<Daemon>,
     _directory: tempfile::TempDir,
 }
 
 impl Side {
-    fn start(server: Server, behind: Behind) -> Side {
+    pub fn start(server: Server, behind: Behind) -> Side {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let acl_file = directory.path().join("users.acl");
         std::fs::write(&acl_file, "").expect("write the ACL file");
         let acl_file = acl_file.to_str().expect("a path in UTF-8");
-        let redis = match server {
-            Server::Plain => Redis::start(),
-            Server::Cluster => Redis::start_with(&["--cluster-enabled", "yes"]),
-            Server::AclFile => Redis::start_with(&["--aclfile", acl_file]),
-            Server::Password => Redis::start_with(&["--requirepass", PASSWORD]),
+        let SetUp { redis, others, values } = match server {
+            Server::Plain => SetUp::alone(Redis::start()),
+            Server::Cluster => SetUp::alone(Redis::start_with(&["--cluster-enabled", "yes"])),
+            Server::AclFile => SetUp::alone(Redis::start_with(&["--aclfile", acl_file])),
+            Server::Password => SetUp::alone(Redis::start_with(&["--requirepass", PASSWORD])),
+            Server::ConfigFile => special::with_a_file(),
+            Server::Modules => special::with_a_module(),
+            Server::Replicated => special::master_and_replica(),
+            Server::TwoMasters => special::two_masters(),
+            Server::ClusterReplica => special::replica_of_a_cluster_master(),
+            Server::ReplicationStream => special::without_pings(),
         };
         let daemon = match behind {
             Behind::Redis => None,
@@ -78,15 +110,21 @@ impl Side {
             port: daemon.as_ref().map_or(redis.port, |daemon| daemon.port),
             server,
             counts_hits: behind == Behind::Daemon { l1: true },
+            used: Cell::new(false),
             redis,
+            values,
+            _others: others,
             _daemon: daemon,
             _directory: directory,
         }
     }
 
     /// Empties everything that a section could have left behind. Goes the way of the clients, so that the daemon
-    /// sees what is emptied.
+    /// sees what is emptied. Before the first section there is nothing.
     pub fn reset(&self) {
+        if !self.used.replace(true) {
+            return;
+        }
         self.aside(self.port, |client| {
             for name in client.text(&["ACL", "USERS"]).lines().filter(|line| !line.starts_with(['*', '$'])) {
                 if name != "default" {
@@ -106,9 +144,35 @@ impl Side {
         self.aside(self.redis.port, |client| client.text(&["DEBUG", "DIGEST"]))
     }
 
-    /// Whether INFO of this side's Redis has that line.
+    /// Whether INFO of this side's Redis has that line, or one that starts as `line` does before its last `*`.
     pub fn info_has(&self, section: &str, line: &str) -> bool {
-        self.aside(self.redis.port, |client| client.text(&["INFO", section]).lines().any(|l| l == line))
+        let info = self.aside(self.redis.port, |client| client.text(&["INFO", section]));
+        info.lines().any(|one| match line.strip_suffix('*') {
+            Some(start) => one.starts_with(start),
+            None => one == line,
+        })
+    }
+
+    /// A file in the directory of this side's Redis.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.redis.dir().join(name)
+    }
+
+    /// Whether this side's Redis is there no more.
+    pub fn has_ended(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.redis.port)).is_err()
+    }
+
+    /// Writes the names of this side's values over the values, in the same length: what is RESP stays so.
+    pub fn hide_values(&self, reply: &mut [u8]) {
+        for (name, value) in &self.values {
+            let instead: Vec<u8> = name.bytes().chain(std::iter::repeat(b'#')).take(value.len()).collect();
+            for at in 0..(reply.len() + 1).saturating_sub(value.len()) {
+                if reply[at..].starts_with(value.as_bytes()) {
+                    reply[at..at + value.len()].copy_from_slice(&instead);
+                }
+            }
+        }
     }
 
     /// How many reads L1 has answered so far; 0 for a side without L1.

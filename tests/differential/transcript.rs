@@ -38,6 +38,14 @@ pub enum Action {
         section: String,
         line: String,
     },
+    /// Until Redis itself has ended.
+    WaitForEnd,
+    /// What follows the replies of SYNC and PSYNC.
+    ReadRdb,
+    /// The lines of a file in the directory of Redis, sorted: Redis writes them in the order of a hash table.
+    ReadFile(String),
+    /// The client closes its connection without a word.
+    Leave,
     Sleep(Duration),
 }
 
@@ -61,9 +69,19 @@ pub enum Wire {
     Raw(Vec<u8>),
 }
 
-/// Every section of `tests/transcripts`, in the order of the files' names.
+/// Every section that is played with both protocols, L1 off and on, one after the other.
 pub fn load_all() -> Vec<Section> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    load("")
+}
+
+/// The sections that need servers of their own, each.
+pub fn load_special() -> Vec<Section> {
+    load("special/")
+}
+
+/// The sections of a folder of `tests/transcripts`, in the order of the files' names.
+fn load(under: &str) -> Vec<Section> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(under);
     let entries = std::fs::read_dir(&folder).expect("tests/transcripts");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
@@ -72,7 +90,7 @@ pub fn load_all() -> Vec<Section> {
     let only = std::env::var("DIFFERENTIAL_ONLY").unwrap_or_default();
     let mut sections = Vec::new();
     for path in paths {
-        let file = path.file_name().expect("a name").to_str().expect("in UTF-8").to_string();
+        let file = format!("{under}{}", path.file_name().expect("a name").to_str().expect("in UTF-8"));
         if file.contains(&only) {
             let text = std::fs::read_to_string(&path).expect("a transcript in UTF-8");
             parse(&file, &text, &mut sections);
@@ -143,6 +161,10 @@ fn parse_step(text: &str, line: usize) -> Result<Step, String> {
     let action = match rest.split_once(' ').unwrap_or((rest, "")) {
         (":pipeline", "") => Action::Send(Vec::new()),
         (":closes", "") => Action::ReadToEnd,
+        (":leaves", "") => Action::Leave,
+        (":rdb", "") => Action::ReadRdb,
+        (":file", name) => Action::ReadFile(name.into()),
+        (":server-ends", "") => Action::WaitForEnd,
         (":blocked", count) => {
             Action::WaitForInfo { section: "clients".into(), line: format!("blocked_clients:{count}") }
         }

@@ -4,18 +4,33 @@
 
 pub mod fake_l2;
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that should happen at once, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that no other caller in this process gets. It lies below those that
+/// the system gives to outgoing connections, and the search begins anywhere: other test programs run at the same time.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: usize = 10_000;
+    const COUNT: usize = 22_000;
+    static START: OnceLock<usize> = OnceLock::new();
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    let start = START.get_or_init(|| RandomState::new().hash_one(std::process::id()) as usize % COUNT);
+    for _ in 0..COUNT {
+        let port = (FIRST + (start + TAKEN.fetch_add(1, Relaxed)) % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Polls until the condition holds; fails the test with `what` after `PATIENCE`.
@@ -76,6 +91,9 @@ impl Drop for Process {
     }
 }
 
+/// The configuration file of a `Redis` that has one, in its directory.
+pub const CONFIG_FILE: &str = "redis.conf";
+
 /// A redis-server without persistence, in a directory of its own.
 pub struct Redis {
     pub port: u16,
@@ -91,7 +109,17 @@ impl Redis {
 
     /// With further `--option value` arguments.
     pub fn start_with(args: &[&str]) -> Redis {
+        Redis::start_in(tempfile::tempdir().unwrap(), args)
+    }
+
+    /// With a configuration file of these lines, which CONFIG REWRITE can write.
+    pub fn start_from_file(lines: &str) -> Redis {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG_FILE), lines).unwrap();
+        Redis::start_in(dir, &[])
+    }
+
+    fn start_in(dir: tempfile::TempDir, args: &[&str]) -> Redis {
         let args: Vec<String> = args.iter().map(|s| s.to_string()).collect();
         for _ in 0..20 {
             let port = free_port();
@@ -103,8 +131,10 @@ impl Redis {
     }
 
     fn launch(port: u16, dir: &std::path::Path, args: &[String]) -> Option<Process> {
+        let file = Some(dir.join(CONFIG_FILE)).filter(|file| file.exists());
         let mut process = Process::spawn(
             Command::new("redis-server")
+                .args(file)
                 .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
                 .args(["--bind", "127.0.0.1", "--enable-debug-command", "yes"])
                 .args(args)
@@ -114,8 +144,10 @@ impl Redis {
         );
         let end = Instant::now() + PATIENCE;
         while process.running() && Instant::now() < end {
-            if ping(port) {
-                return Some(process);
+            match process_behind(port) {
+                Behind::Nobody => {}
+                Behind::Process(pid) if pid != process.pid() => return None,
+                Behind::Process(_) | Behind::Unknown => return Some(process),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -124,6 +156,11 @@ impl Redis {
 
     pub fn client(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// Where it runs and keeps its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub fn url(&self) -> String {
@@ -136,6 +173,25 @@ impl Redis {
         self.process =
             Redis::launch(self.port, self.dir.path(), &self.args).expect("redis-server starts again");
     }
+}
+
+/// Which Redis answers on a port.
+enum Behind {
+    Nobody,
+    Process(u32),
+    /// It does not say before AUTH.
+    Unknown,
+}
+
+/// Another program may have taken the port just before: its Redis must not be taken for one's own.
+fn process_behind(port: u16) -> Behind {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return Behind::Nobody };
+    let mut client = Client::over(stream);
+    let asked = client.send_raw(&encode(&["INFO", "server"]));
+    let Ok(info) = asked.and_then(|()| client.try_read_frame()) else { return Behind::Nobody };
+    let info = String::from_utf8_lossy(&info);
+    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok());
+    pid.map_or(Behind::Unknown, Behind::Process)
 }
 
 /// Whether something on the port answers PING (with whatever: an error is an answer too).
@@ -301,6 +357,15 @@ impl Client {
                 n => self.buffer.extend_from_slice(&piece[..n]),
             }
         }
+    }
+
+    /// So many bytes, whatever they mean.
+    pub fn read_bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes: Vec<u8> = self.buffer.drain(..len.min(self.buffer.len())).collect();
+        let had = bytes.len();
+        bytes.resize(len, 0);
+        self.stream.read_exact(&mut bytes[had..])?;
+        Ok(bytes)
     }
 
     /// Everything that arrives until the peer closes.
