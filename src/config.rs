@@ -11,6 +11,8 @@ mod target;
 mod tests;
 mod value;
 
+use std::collections::BTreeMap;
+
 use declare::{choice, section};
 
 pub use check::{Changes, live_changes};
@@ -81,6 +83,20 @@ choice! {
         Closed = "closed",
         /// The limit divided by `ratelimit.nodes`, counted in this process.
         Local = "local",
+    }
+}
+
+choice! {
+    /// How a rate limit counts.
+    LimitAlgorithm {
+        /// This window's count and the last one's, by how much of it is still within reach.
+        Sliding = "sliding",
+        /// Evenly spaced, with `burst` at once.
+        Gcra = "gcra",
+        /// Windows that begin anew together.
+        Fixed = "fixed",
+        /// Every single event, exactly.
+        Log = "log",
     }
 }
 
@@ -332,6 +348,22 @@ section! {
 }
 
 section! {
+    /// A limit with a name, for RATELIMIT.CHECK .. POLICY <name>. Only in this file.
+    Policy {
+        /// So many within window_ms.
+        limit: u64 = 0, Now in 1..=1 << 53;
+        /// Length of the window.
+        window_ms: u64 = 0, Now in 1..=YEARS_TEN_SECONDS * 1000;
+        /// So many at once (algo "gcra"); without it: limit.
+        burst: Option<u64> = None, Now in 1..=1 << 53;
+        /// "sliding", "gcra", "fixed" or "log"; without it "sliding", with a burst "gcra".
+        algo: Option<LimitAlgorithm> = None, Now;
+        /// Instead of ratelimit.on_l2_down.
+        on_l2_down: Option<LimitOnL2Down> = None, Now;
+    }
+}
+
+section! {
     /// What the daemon says on stderr.
     Log {
         /// "error", "warn", "info", "debug" or "trace".
@@ -360,10 +392,12 @@ macro_rules! config {
         pub struct Config {
             $( pub $field: $Section, )*
             pub rules: Vec<Rule>,
+            /// `[ratelimit.policies.<name>]`.
+            pub policies: BTreeMap<String, Policy>,
         }
 
         impl Config {
-            /// The sections by name, in the order of `conf/madcache.toml`; not the rules.
+            /// The sections by name, in the order of `conf/madcache.toml`; not the rules and policies.
             pub fn sections(&self) -> Vec<(&'static str, &dyn Section)> {
                 vec![$( (stringify!($field), &self.$field as &dyn Section), )*]
             }

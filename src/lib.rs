@@ -5,8 +5,9 @@
 //! 1. `clock`, `net`; `resp` (the wire) and `command` (the table), which share the reply's `Shape`
 //! 2. `config`, `logging`, `rules`, `metrics`
 //! 3. `cache`: L1, which knows nobody who uses it
-//! 4. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
-//! 5. `l2`, `admin`, `app`: what is no client's business
+//! 4. `state`: the shared-state commands as scripts, for daemon and client alike
+//! 5. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
+//! 6. `l2`, `admin`, `app`: what is no client's business
 //!
 //! `tests/structure.rs` holds the table of who may import whom.
 #![forbid(unsafe_code)]
@@ -26,5 +27,6 @@ pub mod rules;
 pub mod server;
 pub mod session;
 pub mod shared;
+pub mod state;
 pub mod upstream;
 pub mod worker;

@@ -177,6 +177,8 @@ fn conf_without_its_comment_signs_is_the_defaults() {
     let mut config = load(&path);
     assert_eq!(config.rules.len(), 2, "the example of rules loads too");
     config.rules.clear();
+    assert_eq!(config.policies.len(), 2, "the example of policies loads too");
+    config.policies.clear();
     config.upstream.url = None;
     assert_eq!(config, Config::default());
 }

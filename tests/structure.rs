@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rules", &["config"]),
     ("metrics", &["clock", "command"]),
     ("cache", &["clock"]),
+    ("state", &["command", "config", "resp"]),
     ("shared", &["cache", "clock", "config", "metrics", "rules", "server", "upstream", "worker"]),
     ("server", &["net", "shared"]),
     ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "worker"]),

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::declare::Live;
 use super::target::{self, UNIX_PATH_BYTES_MAX};
-use super::{Admin, Config, Driver, Error, OnL2Down, Rule, Server, workers_default};
+use super::{Admin, Config, Driver, Error, LimitAlgorithm, OnL2Down, Policy, Rule, Server, workers_default};
 
 impl Server {
     /// The addresses of `bind`.
@@ -70,6 +70,7 @@ impl Config {
     /// What single values cannot say. `known_command` takes names in upper case, such as `CONFIG|SET`.
     pub fn validate(&self, known_command: impl Fn(&str) -> bool) -> Result<(), Error> {
         self.check_drivers()?;
+        self.check_prefixes()?;
         self.upstream.target()?;
         self.check_listeners()?;
         self.check_protected_mode()?;
@@ -114,6 +115,26 @@ impl Config {
                 return Err(Error::new(
                     format!("{section}.on_l2_down = \"serve-stale\" would answer what may no longer hold"),
                     "use \"error\"",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys and their companions share a slot only if braces in a prefix are one whole hash tag, or none.
+    fn check_prefixes(&self) -> Result<(), Error> {
+        let prefixes = [
+            ("lock", &self.lock.prefix),
+            ("session", &self.session.prefix),
+            ("presence", &self.presence.prefix),
+            ("ratelimit", &self.ratelimit.prefix),
+        ];
+        for (section, prefix) in prefixes {
+            let braces: String = prefix.chars().filter(|c| matches!(c, '{' | '}')).collect();
+            if !braces.is_empty() && (braces != "{}" || prefix.contains("{}")) {
+                return Err(Error::new(
+                    format!("{section}.prefix = {prefix:?} holds braces that are no hash tag"),
+                    "write it without braces, or with one tag such as \"{app}:\"",
                 ));
             }
         }
@@ -211,7 +232,33 @@ impl Rule {
     }
 }
 
-/// Names (`section.key`, and `rules`) of what differs between two configurations.
+impl Policy {
+    /// How it counts: what `algo` says, or what follows from a burst.
+    pub fn algorithm(&self) -> LimitAlgorithm {
+        let default = if self.burst.is_some() { LimitAlgorithm::Gcra } else { LimitAlgorithm::Sliding };
+        self.algo.unwrap_or(default)
+    }
+
+    /// `name` is how errors call it.
+    pub(super) fn check(&self, name: &str) -> Result<(), Error> {
+        if self.limit == 0 || self.window_ms == 0 {
+            return Err(Error::new(format!("{name} lacks limit or window_ms"), "give it both"));
+        }
+        if self.burst.is_some() && self.algorithm() != LimitAlgorithm::Gcra {
+            return Err(Error::new(format!("{name} has a burst"), "use algo = \"gcra\", or leave burst out"));
+        }
+        let most = self.limit.max(self.burst.unwrap_or(0));
+        if most.checked_mul(self.window_ms).is_none_or(|product| product > 1 << 53) {
+            return Err(Error::new(
+                format!("{name}: limit (or burst) times window_ms is more than 2^53"),
+                "choose a shorter window or a lower limit",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Names (`section.key`, `rules` and `ratelimit.policies`) of what differs between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     pub applied: Vec<String>,
@@ -232,6 +279,9 @@ pub fn live_changes(old: &Config, new: &Config) -> Changes {
     }
     if old.rules != new.rules {
         changes.applied.push("rules".to_owned());
+    }
+    if old.policies != new.policies {
+        changes.applied.push("ratelimit.policies".to_owned());
     }
     changes
 }

@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 
 use super::declare::{Key, Live, Section};
-use super::{Config, Rule};
+use super::{Config, Policy, Rule};
 
 const HEAD: &str = "\
 ## Settings of madcache. Every key stands here with its default; remove \"# \" before a line to change it.
@@ -23,6 +23,17 @@ const RULES_EXAMPLE: &str = "\
 # cache = false
 ";
 
+const POLICIES_EXAMPLE: &str = "\
+# [ratelimit.policies.free]
+# limit = 60
+# window_ms = 60000
+# [ratelimit.policies.paid]
+# limit = 600
+# window_ms = 60000
+# burst = 100
+# on_l2_down = \"local\"
+";
+
 /// The text of `conf/madcache.toml`.
 pub fn document() -> String {
     let config = Config::default();
@@ -33,7 +44,10 @@ pub fn document() -> String {
             put(&mut text, &key_text(section, key));
         }
         if name == "cache" {
-            put(&mut text, &rules_text());
+            put(&mut text, &tables_text(&Rule::default(), RULES_EXAMPLE));
+        }
+        if name == "ratelimit" {
+            put(&mut text, &tables_text(&Policy::default(), POLICIES_EXAMPLE));
         }
     }
     text
@@ -45,13 +59,13 @@ fn key_text(section: &dyn Section, key: &Key) -> String {
     format!("## {}{restart}\n# {} = {default}\n", lines(key.doc, "\n## "), key.name)
 }
 
-fn rules_text() -> String {
-    let rule = Rule::default();
-    let mut text = format!("\n## {}\n", lines(rule.doc(), "\n## "));
-    for key in rule.keys() {
+/// What stands in the file as tables, any number of them.
+fn tables_text(section: &dyn Section, example: &str) -> String {
+    let mut text = format!("\n## {}\n", lines(section.doc(), "\n## "));
+    for key in section.keys() {
         put(&mut text, &format!("## {}: {}\n", key.name, lines(key.doc, "\n##   ")));
     }
-    text + RULES_EXAMPLE
+    text + example
 }
 
 fn lines(doc: &[&str], separator: &str) -> String {

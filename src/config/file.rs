@@ -1,5 +1,6 @@
 //! Applies a TOML file to a configuration. Each error names the file and the line, and never quotes the line, which
 //! may hold a password.
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::declare::Section;
 use super::nearest::nearest;
 use super::value::Raw;
-use super::{Config, Error, Rule};
+use super::{Config, Error, Policy, Rule};
 
 pub(super) fn apply(config: &mut Config, path: &Path) -> Result<(), Error> {
     let name = path.display().to_string();
@@ -27,6 +28,10 @@ pub(super) fn apply_text(config: &mut Config, name: &str, text: &str) -> Result<
     for entry in in_order(document.get_ref()) {
         match entry.name {
             "rules" => config.rules = file.rules(&entry)?,
+            "ratelimit" => {
+                config.policies = file.policies(&entry)?;
+                file.section("ratelimit", &mut config.ratelimit, &entry)?;
+            }
             section => match config.section_mut(section) {
                 Some(fields) => file.section(section, fields, &entry)?,
                 None => return Err(file.unknown_section(&Config::default(), &entry)),
@@ -35,6 +40,9 @@ pub(super) fn apply_text(config: &mut Config, name: &str, text: &str) -> Result<
     }
     Ok(())
 }
+
+/// The one table within a section.
+const POLICIES: &str = "policies";
 
 struct File<'a> {
     name: &'a str,
@@ -91,8 +99,37 @@ impl File<'_> {
         Ok(rules)
     }
 
+    /// The tables below `[ratelimit.policies]`.
+    fn policies(&self, ratelimit: &Entry) -> Result<BTreeMap<String, Policy>, Error> {
+        let mut policies = BTreeMap::new();
+        let entry = match ratelimit.value {
+            DeValue::Table(table) => in_order(table).into_iter().find(|entry| entry.name == POLICIES),
+            _ => None,
+        };
+        let Some(entry) = entry else { return Ok(policies) };
+        let malformed = |at: &Range<usize>| {
+            Error::new(
+                self.at(at, "ratelimit.policies holds tables"),
+                "write [ratelimit.policies.<name>] before each policy",
+            )
+        };
+        let DeValue::Table(table) = entry.value else { return Err(malformed(&entry.at)) };
+        for entry in in_order(table) {
+            let DeValue::Table(table) = entry.value else { return Err(malformed(&entry.at)) };
+            let name = format!("ratelimit.policies.{}", one_line(entry.name));
+            let mut policy = Policy::default();
+            self.fields(&name, &mut policy, table)?;
+            policy.check(&name).map_err(|error| Error::new(self.at(&entry.at, &error.what), error.remedy))?;
+            policies.insert(entry.name.to_owned(), policy);
+        }
+        Ok(policies)
+    }
+
     fn fields(&self, section: &str, fields: &mut dyn Section, table: &DeTable) -> Result<(), Error> {
         for entry in in_order(table) {
+            if section == "ratelimit" && entry.name == POLICIES {
+                continue;
+            }
             let Some(key) = fields.keys().iter().find(|key| key.name == entry.name) else {
                 return Err(self.unknown_key(section, fields, &entry));
             };

@@ -223,6 +223,11 @@ impl Variables {
         if variable.starts_with("MADCACHE_RULES") {
             return Meaning::Unknown("write [[rules]] into the file of --config".to_owned());
         }
+        if variable.starts_with("MADCACHE_RATELIMIT_POLICIES") {
+            return Meaning::Unknown(
+                "write [ratelimit.policies.<name>] into the file of --config".to_owned(),
+            );
+        }
         let mut names: Vec<String> = self.0.iter().map(|(name, _, _)| name.clone()).collect();
         names.extend(
             self.0.iter().filter(|known| known.2.secret).map(|known| format!("{}{FILE_SUFFIX}", known.0)),

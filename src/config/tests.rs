@@ -298,6 +298,54 @@ fn rules_keep_their_order_and_say_only_what_they_set() {
 }
 
 #[test]
+fn policies_are_tables_by_name_and_must_be_whole() {
+    let free = "[ratelimit]\nnodes = 3\n[ratelimit.policies.free]\nlimit = 60\nwindow_ms = 60000\n";
+    let paid = "[ratelimit.policies.'a b']\nlimit = 5\nwindow_ms = 1000\nburst = 9\non_l2_down = 'closed'";
+    let setup = Setup::new(&format!("{free}{paid}"));
+    let config = setup.load(&[URL]).unwrap();
+    assert_eq!(config.ratelimit.nodes, 3);
+    assert_eq!(config.policies.keys().collect::<Vec<_>>(), ["a b", "free"]);
+    assert_eq!(config.policies["free"].algorithm(), LimitAlgorithm::Sliding);
+    assert_eq!(config.policies["a b"].algorithm(), LimitAlgorithm::Gcra);
+    assert_eq!(config.policies["a b"].on_l2_down, Some(LimitOnL2Down::Closed));
+
+    std::fs::write(setup.path("m.toml"), free).unwrap();
+    let new = setup.source(&[URL]).load().unwrap();
+    assert_eq!(live_changes(&config, &new).applied, ["ratelimit.policies"]);
+    assert_eq!(config.reloaded(new).policies.len(), 1);
+
+    let head = "[ratelimit.policies.p]\n";
+    for (text, part) in [
+        ("limit = 5", "m.toml:1: ratelimit.policies.p lacks limit or window_ms"),
+        ("limit = 0\nwindow_ms = 5", "ratelimit.policies.p.limit = 0: expected an integer from 1"),
+        ("limit = 5\nwindow = 5", "ratelimit.policies.p.window is unknown: did you mean window_ms?"),
+        ("limit = 5\nwindow_ms = 5\nburst = 9\nalgo = 'log'", "use algo = \"gcra\""),
+        ("limit = 5\nwindow_ms = 5\nalgo = 'token'", "expected \"sliding\", \"gcra\", \"fixed\" or \"log\""),
+        ("limit = 100000000000\nwindow_ms = 100000", "more than 2^53"),
+    ] {
+        let error = Setup::new(&format!("{head}{text}")).error(&[URL]);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    assert!(
+        Setup::new("[ratelimit.policies]\nfree = 60").error(&[URL]).contains("[ratelimit.policies.<name>]")
+    );
+    let variable = Setup::new("").error(&[URL, ("MADCACHE_RATELIMIT_POLICIES_FREE_LIMIT", "1")]);
+    assert!(variable.contains("[ratelimit.policies.<name>] into the file"), "{variable}");
+}
+
+#[test]
+fn a_prefix_has_no_braces_but_those_of_one_hash_tag() {
+    for prefix in ["", "app:", "{app}:", "a{b}c"] {
+        let text = format!("[lock]\nprefix = '{prefix}'");
+        Setup::new(&text).load(&[URL]).unwrap_or_else(|error| panic!("{prefix}: {error}"));
+    }
+    for prefix in ["{", "}a{", "{}a", "{a}{b}", "a}"] {
+        let error = Setup::new(&format!("[presence]\nprefix = '{prefix}'")).error(&[URL]);
+        assert!(error.contains("presence.prefix"), "{prefix}: {error}");
+    }
+}
+
+#[test]
 fn a_reload_applies_what_can_change_live_and_names_the_rest() {
     let setup = Setup::new("");
     let source = setup.source(&[URL]);

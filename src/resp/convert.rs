@@ -47,6 +47,19 @@ pub fn array_elements(frame: &[u8]) -> Option<Vec<&[u8]>> {
     Some(elements)
 }
 
+/// The same for an array of exactly `N` elements that hold no attributes; allocates nothing.
+pub fn array_fixed<const N: usize>(frame: &[u8]) -> Option<[&[u8]; N]> {
+    let mut cursor = Cursor::new(frame);
+    let Element { kind: b'*', content: Content::Aggregate(count) } = cursor.frame()? else { return None };
+    let mut rest = cursor.rest();
+    let mut elements = [&b""[..]; N];
+    for element in &mut elements {
+        let ReplyScan::Complete(found) = ReplyScanner::default().scan(rest) else { return None };
+        (*element, rest) = rest.split_at(found.len);
+    }
+    (count == N as u64 && rest.is_empty()).then_some(elements)
+}
+
 struct Conversion<'a, 'o> {
     cursor: Cursor<'a>,
     shape: Shape,

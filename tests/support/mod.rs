@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod fake_l2;
+pub mod scripts;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};

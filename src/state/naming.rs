@@ -1,0 +1,92 @@
+//! How keys and channels are named, and which hash slot a key is in. Knows no kind's own names.
+
+/// What the configuration and L2 say of the names of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Put before the whole key, and before the names of channels.
+    pub prefix: Vec<u8>,
+    /// L2 is a cluster: primary keys that must share a slot carry a hash tag.
+    pub tagged: bool,
+}
+
+impl Naming {
+    /// The prefix and the parts.
+    pub fn key<const N: usize>(&self, parts: [&[u8]; N]) -> Vec<u8> {
+        let mut key = self.prefix.clone();
+        parts.iter().for_each(|part| key.extend_from_slice(part));
+        key
+    }
+
+    /// `x:{<primary>}:<what>`: a key beside `primary` (which is a key of this naming), and in its slot. `primary` has no
+    /// braces but those of a prefix that is, or holds, a hash tag: that tag then decides for both.
+    pub fn companion(&self, primary: &[u8], what: &[u8]) -> Vec<u8> {
+        self.key([b"x:{", primary, b"}:", what])
+    }
+
+    /// The channel of a kind's events about `name`.
+    pub fn events(&self, kind: &str, name: &[u8]) -> Vec<u8> {
+        self.key([b"events:", kind.as_bytes(), b":", name])
+    }
+}
+
+/// `id` with `: % { }` percent-encoded, for ids that stand inside of keys.
+pub fn escaped(id: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(id.len());
+    for &byte in id {
+        match byte {
+            b':' => text.extend_from_slice(b"%3A"),
+            b'%' => text.extend_from_slice(b"%25"),
+            b'{' => text.extend_from_slice(b"%7B"),
+            b'}' => text.extend_from_slice(b"%7D"),
+            _ => text.push(byte),
+        }
+    }
+    text
+}
+
+/// The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, or of the
+/// whole key where it has none, modulo 16384.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let inner = &key[open + 1..];
+        inner.iter().position(|&byte| byte == b'}').filter(|&len| len > 0).map(|len| &inner[..len])
+    });
+    let crc = tag.unwrap_or(key).iter().fold(0u16, |crc, &byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16_384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12_182);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+    }
+
+    #[test]
+    fn a_companion_is_in_the_slot_of_its_primary_key_whatever_the_prefix() {
+        for prefix in [&b""[..], b"app:", b"{app}:", b"a{b}c:"] {
+            let naming = Naming { prefix: prefix.to_vec(), tagged: true };
+            let primary = naming.key([b"lock:", b"a b:c"]);
+            let companion = naming.companion(&primary, b"queue");
+            assert_eq!(slot(&companion), slot(&primary));
+            assert!(companion.starts_with(prefix));
+        }
+        assert_eq!(Naming::default().companion(b"lock:a", b"queue"), b"x:{lock:a}:queue");
+    }
+
+    #[test]
+    fn ids_in_keys_have_no_separators() {
+        assert_eq!(escaped(b"a:b%{c}d"), b"a%3Ab%25%7Bc%7Dd");
+    }
+}

@@ -1,0 +1,131 @@
+//! A Lua script and one run of it. Knows no script by name.
+use std::sync::OnceLock;
+
+use super::Reply;
+use crate::resp::encode_request;
+
+/// The text of a file in `lua/`. Its first line says by its flags whether it writes.
+#[derive(Debug)]
+pub struct Script {
+    pub name: &'static str,
+    pub text: &'static str,
+    sha: OnceLock<String>,
+}
+
+impl Script {
+    pub const fn new(name: &'static str, text: &'static str) -> Script {
+        Script { name, text, sha: OnceLock::new() }
+    }
+
+    /// The SHA-1 of the text in hexadecimal digits: its name in EVALSHA.
+    pub fn sha(&'static self) -> &'static str {
+        self.sha.get_or_init(|| sha1_smol::Sha1::from(self.text).digest().to_string())
+    }
+
+    /// Whether the first line lacks `no-writes`.
+    pub fn writes(&self) -> bool {
+        !self.text.lines().next().is_some_and(|line| line.contains("no-writes"))
+    }
+}
+
+/// The script of a file in `lua/`, by its name without the ending. With a second and third argument: the flags of its
+/// first line, and the file that stands between that line and it, for scripts that share their beginning.
+macro_rules! script {
+    ($name:literal) => {
+        $crate::state::Script::new($name, include_str!(concat!("../../lua/", $name, ".lua")))
+    };
+    ($name:literal, $flags:literal, $shared:literal) => {
+        $crate::state::Script::new(
+            $name,
+            concat!(
+                "#!lua flags=",
+                $flags,
+                "\n",
+                include_str!(concat!("../../lua/", $shared, ".lua")),
+                include_str!(concat!("../../lua/", $name, ".lua")),
+            ),
+        )
+    };
+}
+
+pub(super) use script;
+
+/// One run of a script.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub script: &'static Script,
+    pub keys: Vec<Vec<u8>>,
+    /// The last one is the time in microseconds that a test injects; empty for the clock of L2.
+    pub args: Vec<Vec<u8>>,
+    /// How the script's array reads for a client.
+    pub reply: Reply,
+}
+
+impl Call {
+    /// Adds the argument of the time to `args`, empty.
+    pub fn new(script: &'static Script, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>>, reply: Reply) -> Call {
+        let mut args = args;
+        args.push(Vec::new());
+        Call { script, keys, args, reply }
+    }
+
+    /// The same run at a given time (microseconds since 1970) instead of the clock of L2. For tests only: no RESP command
+    /// takes a time.
+    #[must_use]
+    pub fn at(mut self, now_us: u64) -> Call {
+        if let Some(time) = self.args.last_mut() {
+            *time = now_us.to_string().into_bytes();
+        }
+        self
+    }
+
+    /// EVALSHA, or EVALSHA_RO for a script that only reads.
+    pub fn evalsha(&self) -> Vec<u8> {
+        let name: &[u8] = if self.script.writes() { b"EVALSHA" } else { b"EVALSHA_RO" };
+        self.request(name, self.script.sha().as_bytes())
+    }
+
+    /// EVAL or EVAL_RO with the whole text: where the script may be unknown and nobody could repeat the request.
+    pub fn eval(&self) -> Vec<u8> {
+        let name: &[u8] = if self.script.writes() { b"EVAL" } else { b"EVAL_RO" };
+        self.request(name, self.script.text.as_bytes())
+    }
+
+    fn request(&self, name: &[u8], script: &[u8]) -> Vec<u8> {
+        let count = self.keys.len().to_string();
+        let mut argv = Vec::with_capacity(3 + self.keys.len() + self.args.len());
+        argv.extend([name, script, count.as_bytes()]);
+        argv.extend(self.keys.iter().chain(&self.args).map(Vec::as_slice));
+        encode_request(&argv)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static WRITES: Script = Script::new("writes", "#!lua\nreturn 1");
+    static READS: Script = Script::new("reads", "#!lua flags=no-writes\nreturn 1");
+
+    fn call(script: &'static Script) -> Call {
+        Call::new(script, vec![b"k".to_vec()], vec![b"a".to_vec()], Reply::AsIs)
+    }
+
+    #[test]
+    fn a_call_names_its_script_by_digest_and_ends_with_the_time() {
+        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        assert_eq!(sha1_smol::Sha1::from("return 1").digest().to_string(), sha);
+        let request = String::from_utf8(call(&WRITES).evalsha()).expect("text");
+        assert!(request.starts_with("*6\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{request}");
+        assert!(request.ends_with("\r\n$1\r\n1\r\n$1\r\nk\r\n$1\r\na\r\n$0\r\n\r\n"), "{request}");
+        let timed = String::from_utf8(call(&WRITES).at(1_700_000_000_000_000).eval()).expect("text");
+        assert!(timed.starts_with("*6\r\n$4\r\nEVAL\r\n$14\r\n#!lua\nreturn 1\r\n"), "{timed}");
+        assert!(timed.ends_with("$16\r\n1700000000000000\r\n"), "{timed}");
+    }
+
+    #[test]
+    fn a_script_that_only_reads_runs_by_the_read_only_commands() {
+        assert!(call(&READS).evalsha().windows(10).any(|part| part == b"EVALSHA_RO"));
+        assert!(call(&READS).eval().windows(7).any(|part| part == b"EVAL_RO"));
+    }
+}
