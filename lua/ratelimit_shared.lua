@@ -14,6 +14,8 @@
 
 local EXACT_MAX = 2 ^ 53
 local PRUNED_MAX = 16
+-- Expiry only collects what the stored times made void: no hurry.
+local TTL_MS_MIN = 10000
 
 local function whole(number)
   return string.format('%.0f', number)
@@ -72,147 +74,167 @@ end
 -- Per algorithm: what is stored into `c` (load), whether a cost fits (fits), when it will (wait, only where it does not),
 -- how much is left (left), when all of it will be (reset), use and give back (add, take), the field's text (text), how
 -- long it means something from now on (lasts), and whether another counter's text no longer does (stale).
-local algorithms = {}
+-- Built when they are asked for: a run needs one of them.
+local builders = {}
+local algorithms = setmetatable({}, {
+  __index = function(built, letter)
+    local algorithm = builders[letter]()
+    rawset(built, letter, algorithm)
+    return algorithm
+  end,
+})
 
-algorithms.s = {
-  load = function(c, text)
-    local stored = numbers(text)
-    local believed = #stored == 3 and catch_up(c, stored[1])
-    c.start, c.count, c.before = window_start(c), 0, 0
-    if believed and stored[1] == c.start then
-      c.count, c.before = stored[2], stored[3]
-    elseif believed and stored[1] == c.start - c.window then
-      c.before = stored[2]
-    end
-    c.rolled = not (believed and stored[1] == c.start)
-  end,
-  -- In units of 1/window: what the last window still counts for.
-  carried = function(c)
-    return c.before * (c.start + c.window - c.now)
-  end,
-  fits = function(c, rule)
-    return (rule.limit - c.count - rule.cost) * c.window >= algorithms.s.carried(c)
-  end,
-  wait = function(c, rule)
-    local room = (rule.limit - c.count - rule.cost) * c.window
-    local elapsed = c.now - c.start
-    if room >= 0 then
-      return c.window - div_down(room, c.before) - elapsed
-    end
-    local later = 0
-    if c.count > 0 then
-      later = math.max(0, c.window - div_down((rule.limit - rule.cost) * c.window, c.count))
-    end
-    return c.window - elapsed + later
-  end,
-  left = function(c, rule)
-    local units = (rule.limit - c.count) * c.window - algorithms.s.carried(c)
-    return units > 0 and div_down(units, c.window) or 0
-  end,
-  reset = function(c)
-    if c.count > 0 then
-      return c.start + 2 * c.window - c.now
-    end
-    return c.before > 0 and c.start + c.window - c.now or 0
-  end,
-  add = function(c, rule)
-    c.count = math.min(c.count + rule.cost, math.floor(EXACT_MAX / c.window))
-  end,
-  take = function(c, rule)
-    local now = math.min(rule.cost, c.count)
-    local earlier = math.min(rule.cost - now, c.before)
-    c.count, c.before = c.count - now, c.before - earlier
-    return now + earlier
-  end,
-  text = function(c)
-    return whole(c.start) .. ' ' .. whole(c.count) .. ' ' .. whole(c.before)
-  end,
-  lasts = function(c)
-    return c.rolled and c.start + 2 * c.window - c.now
-  end,
-  stale = function(stored, window, now)
-    return #stored < 3 or stored[1] + 2 * window <= now
-  end,
-}
+builders.s = function()
+  return {
+    load = function(c, text)
+      local stored = numbers(text)
+      local believed = #stored == 3 and catch_up(c, stored[1])
+      c.start, c.count, c.before = window_start(c), 0, 0
+      if believed and stored[1] == c.start then
+        c.count, c.before = stored[2], stored[3]
+      elseif believed and stored[1] == c.start - c.window then
+        c.before = stored[2]
+      end
+      c.rolled = not (believed and stored[1] == c.start)
+    end,
+    -- In units of 1/window: what the last window still counts for.
+    carried = function(c)
+      return c.before * (c.start + c.window - c.now)
+    end,
+    fits = function(c, rule)
+      return (rule.limit - c.count - rule.cost) * c.window >= algorithms.s.carried(c)
+    end,
+    wait = function(c, rule)
+      local room = (rule.limit - c.count - rule.cost) * c.window
+      local elapsed = c.now - c.start
+      if room >= 0 then
+        return c.window - div_down(room, c.before) - elapsed
+      end
+      local later = 0
+      if c.count > 0 then
+        later = math.max(0, c.window - div_down((rule.limit - rule.cost) * c.window, c.count))
+      end
+      return c.window - elapsed + later
+    end,
+    left = function(c, rule)
+      local units = (rule.limit - c.count) * c.window - algorithms.s.carried(c)
+      return units > 0 and div_down(units, c.window) or 0
+    end,
+    reset = function(c)
+      if c.count > 0 then
+        return c.start + 2 * c.window - c.now
+      end
+      return c.before > 0 and c.start + c.window - c.now or 0
+    end,
+    add = function(c, rule)
+      c.count = math.min(c.count + rule.cost, math.floor(EXACT_MAX / c.window))
+    end,
+    take = function(c, rule)
+      local now = math.min(rule.cost, c.count)
+      local earlier = math.min(rule.cost - now, c.before)
+      c.count, c.before = c.count - now, c.before - earlier
+      return now + earlier
+    end,
+    text = function(c)
+      return whole(c.start) .. ' ' .. whole(c.count) .. ' ' .. whole(c.before)
+    end,
+    lasts = function(c)
+      return c.rolled and c.start + 2 * c.window - c.now
+    end,
+    stale = function(stored, window, now)
+      return #stored < 3 or stored[1] + 2 * window <= now
+    end,
+  }
+end
 
-algorithms.f = {
-  load = function(c, text)
-    local stored = numbers(text)
-    local believed = #stored == 2 and catch_up(c, stored[1])
-    c.start = window_start(c)
-    c.rolled = not (believed and stored[1] == c.start)
-    c.count = c.rolled and 0 or stored[2]
-  end,
-  fits = function(c, rule)
-    return c.count + rule.cost <= rule.limit
-  end,
-  wait = function(c)
-    return c.start + c.window - c.now
-  end,
-  left = function(c, rule)
-    return math.max(0, rule.limit - c.count)
-  end,
-  reset = function(c)
-    return c.count > 0 and c.start + c.window - c.now or 0
-  end,
-  add = function(c, rule)
-    c.count = math.min(c.count + rule.cost, EXACT_MAX)
-  end,
-  take = function(c, rule)
-    local given = math.min(rule.cost, c.count)
-    c.count = c.count - given
-    return given
-  end,
-  text = function(c)
-    return whole(c.start) .. ' ' .. whole(c.count)
-  end,
-  lasts = function(c)
-    return c.rolled and c.start + 2 * c.window - c.now
-  end,
-  stale = function(stored, window, now)
-    return #stored < 2 or stored[1] + window <= now
-  end,
-}
+builders.f = function()
+  return {
+    load = function(c, text)
+      local stored = numbers(text)
+      local believed = #stored == 2 and catch_up(c, stored[1])
+      c.start = window_start(c)
+      c.rolled = not (believed and stored[1] == c.start)
+      c.count = c.rolled and 0 or stored[2]
+    end,
+    fits = function(c, rule)
+      return c.count + rule.cost <= rule.limit
+    end,
+    wait = function(c)
+      return c.start + c.window - c.now
+    end,
+    left = function(c, rule)
+      return math.max(0, rule.limit - c.count)
+    end,
+    reset = function(c)
+      return c.count > 0 and c.start + c.window - c.now or 0
+    end,
+    add = function(c, rule)
+      c.count = math.min(c.count + rule.cost, EXACT_MAX)
+    end,
+    take = function(c, rule)
+      local given = math.min(rule.cost, c.count)
+      c.count = c.count - given
+      return given
+    end,
+    text = function(c)
+      return whole(c.start) .. ' ' .. whole(c.count)
+    end,
+    lasts = function(c)
+      return c.rolled and c.start + 2 * c.window - c.now
+    end,
+    stale = function(stored, window, now)
+      return #stored < 2 or stored[1] + window <= now
+    end,
+  }
+end
 
-algorithms.g = {
-  load = function(c, text, rule)
-    local stored = numbers(text)
-    c.level = 0
-    if #stored == 3 and catch_up(c, stored[1]) then
-      c.level = math.max(0, stored[2] - rule.limit * (c.now - stored[1]))
-    end
-  end,
-  fits = function(c, rule)
-    return c.level + rule.cost * c.window <= rule.capacity * c.window
-  end,
-  wait = function(c, rule)
-    return div_up(c.level + (rule.cost - rule.capacity) * c.window, rule.limit)
-  end,
-  left = function(c, rule)
-    return div_down(math.max(0, rule.capacity * c.window - c.level), c.window)
-  end,
-  reset = function(c, rule)
-    return div_up(c.level, rule.limit)
-  end,
-  add = function(c, rule)
-    c.level = math.min(c.level + rule.cost * c.window, EXACT_MAX)
-  end,
-  take = function(c, rule)
-    local given = math.min(rule.cost * c.window, c.level)
-    c.level = c.level - given
-    return div_up(given, c.window)
-  end,
-  text = function(c, rule)
-    return whole(c.now) .. ' ' .. whole(c.level) .. ' ' .. whole(c.now + algorithms.g.lasts(c, rule))
-  end,
-  -- Longer than it takes to drain: a slower plan may follow.
-  lasts = function(c, rule)
-    return math.max(div_up(c.level, rule.limit), 2 * c.window)
-  end,
-  stale = function(stored, _, now)
-    return #stored < 3 or stored[3] <= now
-  end,
-}
+builders.g = function()
+  return {
+    load = function(c, text, rule)
+      local stored = numbers(text)
+      c.level = 0
+      -- Behind `until` it counts for nothing under any limit: it may have been pruned, or have expired.
+      if #stored == 3 and catch_up(c, stored[1]) and c.now < stored[3] then
+        c.level = math.max(0, stored[2] - rule.limit * (c.now - stored[1]))
+        c.forgotten_in = stored[3] - c.now
+      end
+    end,
+    fits = function(c, rule)
+      return c.level + rule.cost * c.window <= rule.capacity * c.window
+    end,
+    wait = function(c, rule)
+      local wait = div_up(c.level + (rule.cost - rule.capacity) * c.window, rule.limit)
+      return math.min(wait, c.forgotten_in or wait)
+    end,
+    left = function(c, rule)
+      return div_down(math.max(0, rule.capacity * c.window - c.level), c.window)
+    end,
+    reset = function(c, rule)
+      local reset = div_up(c.level, rule.limit)
+      return math.min(reset, c.forgotten_in or reset)
+    end,
+    add = function(c, rule)
+      c.forgotten_in = nil
+      c.level = math.min(c.level + rule.cost * c.window, EXACT_MAX)
+    end,
+    take = function(c, rule)
+      c.forgotten_in = nil
+      local given = math.min(rule.cost * c.window, c.level)
+      c.level = c.level - given
+      return div_up(given, c.window)
+    end,
+    text = function(c, rule)
+      return whole(c.now) .. ' ' .. whole(c.level) .. ' ' .. whole(c.now + algorithms.g.lasts(c, rule))
+    end,
+    -- Longer than it takes to drain: a slower plan may follow.
+    lasts = function(c, rule)
+      return math.max(div_up(c.level, rule.limit), 2 * c.window)
+    end,
+    stale = function(stored, _, now)
+      return #stored < 3 or stored[3] <= now
+    end,
+  }
+end
 
 local function entry_name(c, number)
   return c.name .. ':' .. whole(number)
@@ -233,88 +255,93 @@ local function entry(c, number)
   return stored[1] or 0, stored[2] or 0
 end
 
-algorithms.l = {
-  load = function(c, text)
-    local stored = numbers(text)
-    c.first, c.next, c.total, c.newest = stored[1] or 0, stored[2] or 0, stored[3] or 0, stored[4] or 0
-    c.kept_from, c.added, c.span = c.first, 0, c.window * 1000
-    if c.newest > c.now_us + c.span then
-      c.first, c.total = c.next, 0
-    elseif c.newest > c.now_us then
-      c.lag = div_up(c.newest - c.now_us, 1000)
-      c.now_us = c.newest
-    end
-    while c.first < c.next do
-      local time, cost = entry(c, c.first)
-      if time + c.span > c.now_us then
-        break
+builders.l = function()
+  return {
+    load = function(c, text)
+      local stored = numbers(text)
+      c.first, c.next, c.total, c.newest = stored[1] or 0, stored[2] or 0, stored[3] or 0, stored[4] or 0
+      c.kept_from, c.added, c.span = c.first, 0, c.window * 1000
+      if c.newest > c.now_us + c.span then
+        c.first, c.total = c.next, 0
+      elseif c.newest > c.now_us then
+        c.lag = div_up(c.newest - c.now_us, 1000)
+        c.now_us = c.newest
       end
-      c.first, c.total = c.first + 1, c.total - cost
-    end
-  end,
-  fits = function(c, rule)
-    return c.total + rule.cost <= rule.limit
-  end,
-  wait = function(c, rule)
-    local needed, number = c.total + rule.cost - rule.limit, c.first
-    while number < c.next do
-      local time, cost = entry(c, number)
-      needed = needed - cost
-      if needed <= 0 then
-        return div_up(time + c.span - c.now_us, 1000)
+      while c.first < c.next do
+        local time, cost = entry(c, c.first)
+        if time + c.span > c.now_us then
+          break
+        end
+        c.first, c.total = c.first + 1, c.total - cost
       end
-      number = number + 1
-    end
-    return c.window
-  end,
-  left = function(c, rule)
-    return math.max(0, rule.limit - c.total)
-  end,
-  reset = function(c)
-    return c.total > 0 and div_up(c.newest + c.span - c.now_us, 1000) or 0
-  end,
-  add = function(c, rule)
-    c.total, c.added, c.newest = math.min(c.total + rule.cost, EXACT_MAX), c.added + rule.cost, c.now_us
-    -- Only SHADOW gets above the limit: it grows the newest entry, so that the log does not grow without bound.
-    c.grows = c.total > rule.limit and c.first < c.next
-  end,
-  -- Newest first: they are what the refunded call used.
-  take = function(c, rule)
-    local given = 0
-    while given < rule.cost and c.next > c.first do
-      local time, cost = entry(c, c.next - 1)
-      local part = math.min(cost, rule.cost - given)
-      given = given + part
-      if part == cost then
-        redis.call('HDEL', c.hash.key, entry_name(c, c.next - 1))
-        c.next = c.next - 1
-      else
-        redis.call('HSET', c.hash.key, entry_name(c, c.next - 1), whole(time) .. ' ' .. whole(cost - part))
+    end,
+    fits = function(c, rule)
+      return c.total + rule.cost <= rule.limit
+    end,
+    wait = function(c, rule)
+      local needed, number = c.total + rule.cost - rule.limit, c.first
+      while number < c.next do
+        local time, cost = entry(c, number)
+        needed = needed - cost
+        if needed <= 0 then
+          return div_up(time + c.span - c.now_us, 1000)
+        end
+        number = number + 1
       end
-    end
-    c.total = c.total - given
-    return given
-  end,
-  text = function(c)
-    delete_entries(c.hash.key, c.name, c.kept_from, c.first)
-    if c.added > 0 then
-      local number, cost = c.next, c.added
-      if c.grows then
-        local _, before = entry(c, c.next - 1)
-        number, cost = c.next - 1, cost + before
+      return c.window
+    end,
+    left = function(c, rule)
+      return math.max(0, rule.limit - c.total)
+    end,
+    reset = function(c)
+      return c.total > 0 and div_up(c.newest + c.span - c.now_us, 1000) or 0
+    end,
+    add = function(c, rule)
+      c.total, c.added, c.newest = math.min(c.total + rule.cost, EXACT_MAX), c.added + rule.cost, c.now_us
+      -- Only SHADOW gets above the limit: it grows the newest entry, so that the log does not grow without bound.
+      c.grows = c.total > rule.limit and c.first < c.next
+    end,
+    -- Newest first: they are what the refunded call used.
+    take = function(c, rule)
+      local given = 0
+      while given < rule.cost and c.next > c.first do
+        local time, cost = entry(c, c.next - 1)
+        local part = math.min(cost, rule.cost - given)
+        given = given + part
+        if part == cost then
+          redis.call('HDEL', c.hash.key, entry_name(c, c.next - 1))
+          c.next = c.next - 1
+        else
+          redis.call('HSET', c.hash.key, entry_name(c, c.next - 1), whole(time) .. ' ' .. whole(cost - part))
+        end
       end
-      redis.call('HSET', c.hash.key, entry_name(c, number), whole(c.now_us) .. ' ' .. whole(cost))
-      c.next = number + 1
-    end
-    return whole(c.first) .. ' ' .. whole(c.next) .. ' ' .. whole(c.total) .. ' ' .. whole(c.newest)
-  end,
-  lasts = function(c)
-    return 2 * c.window
-  end,
-  stale = function(stored, window, now)
-    return #stored < 4 or stored[4] + window * 1000 <= now * 1000
-  end,
-}
+      c.total = c.total - given
+      if c.next > c.first then
+        c.newest = entry(c, c.next - 1)
+      end
+      return given
+    end,
+    text = function(c)
+      delete_entries(c.hash.key, c.name, c.kept_from, c.first)
+      if c.added > 0 then
+        local number, cost = c.next, c.added
+        if c.grows then
+          local _, before = entry(c, c.next - 1)
+          number, cost = c.next - 1, cost + before
+        end
+        redis.call('HSET', c.hash.key, entry_name(c, number), whole(c.now_us) .. ' ' .. whole(cost))
+        c.next = number + 1
+      end
+      return whole(c.first) .. ' ' .. whole(c.next) .. ' ' .. whole(c.total) .. ' ' .. whole(c.newest)
+    end,
+    lasts = function(c)
+      return 2 * c.window
+    end,
+    stale = function(stored, window, now)
+      return #stored < 4 or stored[4] + window * 1000 <= now * 1000
+    end,
+  }
+end
 
 -- The counter of a rule, or nil and an error. `hashes` holds what this run has read: the second counter of a key, or the
 -- same counter again, sees what the first one did.
@@ -385,8 +412,11 @@ local function save(c, rule)
     redis.call('HSET', hash.key, c.name, text, 'counters', hash.counters)
   end
   local lasts = c.algorithm.lasts(c, rule)
-  if lasts and redis.call('PTTL', hash.key) < lasts + c.lag then
-    redis.call('PEXPIRE', hash.key, whole(lasts + c.lag))
+  if lasts then
+    local ttl = math.max(lasts + c.lag, TTL_MS_MIN)
+    if redis.call('PTTL', hash.key) < ttl then
+      redis.call('PEXPIRE', hash.key, whole(ttl))
+    end
   end
 end
 

@@ -52,7 +52,8 @@ if not limited then
   ahead = ahead + increment
   if quantity > 0 then
     redis.call('HSET', KEYS[1], 'cell', string.format('%.0f %.0f', now, ahead))
-    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((ahead + lag) / 1000000) + 1))
+    -- Only collects what `time` made void: no hurry.
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.max(10000, math.ceil((ahead + lag) / 1000000))))
   end
 elseif increment <= tolerance then
   retry = seconds(ahead + increment - tolerance + lag)

@@ -74,6 +74,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
         tokio::spawn(admin::serve(listener, shared.clone()));
     }
     tokio::spawn(l2::watch(shared.clone()));
+    tokio::spawn(l2::listen(shared.clone()));
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))

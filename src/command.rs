@@ -133,6 +133,8 @@ impl Row {
             Route::Info | Route::CommandDocs => true,
             Route::Fresh | Route::LinkState | Route::Subscription | Route::Monitor | Route::Local(_) => false,
             Route::Blocking | Route::BlockingIfAsked | Route::Wait => false,
+            // What is sent is not what the client wrote.
+            Route::State => false,
             Route::Multi | Route::Exec | Route::Discard | Route::Watch | Route::Unwatch => false,
         };
         plain && !self.denied_by_default
@@ -164,18 +166,21 @@ pub enum Group {
     Transaction,
     Pubsub,
     Blocking,
+    /// Locks, rate limits, presence, user sessions.
+    State,
     Local,
     Other,
 }
 
 impl Group {
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 9] = [
         Group::Read,
         Group::Write,
         Group::Script,
         Group::Transaction,
         Group::Pubsub,
         Group::Blocking,
+        Group::State,
         Group::Local,
         Group::Other,
     ];
@@ -189,6 +194,7 @@ impl Group {
             Group::Transaction => "transaction",
             Group::Pubsub => "pubsub",
             Group::Blocking => "blocking",
+            Group::State => "state",
             Group::Local => "local",
             Group::Other => "other",
         }
@@ -265,6 +271,8 @@ pub enum Route {
     BlockingIfAsked,
     Wait,
     Info,
+    /// A shared-state command: a script that the daemon chooses.
+    State,
     /// COMMAND DOCS and COMMAND INFO, which know our own commands too.
     CommandDocs,
     /// Answered by the daemon itself.

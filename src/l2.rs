@@ -1,6 +1,10 @@
 //! What the daemon must know of L2 as a whole: whether it is there, its version, whether it evicts, how many clients
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
+mod wakes;
+
+pub use wakes::listen;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -81,7 +85,7 @@ async fn round(
     Ok(())
 }
 
-async fn connect(shared: &Shared) -> RedisResult<MultiplexedConnection> {
+fn client(shared: &Shared) -> RedisResult<redis::Client> {
     let target = &shared.target;
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
@@ -94,11 +98,14 @@ async fn connect(shared: &Shared) -> RedisResult<MultiplexedConnection> {
     if let Some(password) = &target.password {
         settings = settings.set_password(password.expose());
     }
-    let client = redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))?;
+    redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))
+}
+
+async fn connect(shared: &Shared) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
-    client.get_multiplexed_async_connection_with_config(&config).await
+    client(shared)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// None: L2 answers, but with an error.

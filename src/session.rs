@@ -8,11 +8,15 @@ mod hello;
 mod input;
 mod lanes;
 mod local;
+mod locks;
 mod output;
 mod pin;
 mod pinned;
+mod plans;
+mod presence;
 mod reads;
 mod redirect;
+mod scripted;
 mod transaction;
 
 pub use hello::Turn;
@@ -35,6 +39,7 @@ use crate::upstream::{Asker, Failure, Frame, LinkSet, User};
 use crate::worker::Worker;
 use lanes::Lanes;
 use pin::Pin;
+use scripted::Kept;
 
 pub struct Session {
     pub id: u64,
@@ -50,6 +55,8 @@ pub struct Session {
     doomed: Cell<bool>,
     /// Shut down from this side: what else was read of it counts for nothing.
     is_shut: Cell<bool>,
+    /// Locks and presence that end with the connection, or that the daemon keeps up.
+    kept: RefCell<Kept>,
     /// Told when that happens.
     over: Notify,
 }

@@ -1,9 +1,13 @@
 //! What all workers share: L1, leases, settings, counts, and a bounded mailbox per worker. No lock here is held while
 //! anything else is done.
 
+mod waiters;
+
+pub use waiters::{Waiter, Waiters};
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -92,8 +96,31 @@ pub struct Shared {
     pub hello_says_proto: AtomicBool,
     /// L2 evicts keys that it does not see used.
     pub l2_evicts: AtomicBool,
+    /// Clients that wait for locks.
+    pub lock_waiters: Waiters,
+    slots: AtomicU8,
     pub draining: AtomicBool,
     pub started: Moment,
+}
+
+/// Whether L2 is a cluster, where the keys of one script must share a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Slots {
+    Unknown,
+    Plain,
+    Tagged,
+}
+
+impl Slots {
+    /// `None`: not known yet.
+    pub fn tagged(self) -> Option<bool> {
+        match self {
+            Slots::Unknown => None,
+            Slots::Plain => Some(false),
+            Slots::Tagged => Some(true),
+        }
+    }
 }
 
 pub const MAILBOX_LEN_MAX: usize = 65_536;
@@ -132,6 +159,8 @@ impl Shared {
             writes_paused_until: AtomicU64::new(0),
             hello_says_proto: AtomicBool::new(false),
             l2_evicts: AtomicBool::new(false),
+            lock_waiters: Waiters::default(),
+            slots: AtomicU8::new(Slots::Unknown as u8),
             draining: AtomicBool::new(false),
             started: Moment::now(),
         }
@@ -141,6 +170,17 @@ impl Shared {
     #[inline]
     pub fn hash(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash_one(bytes)
+    }
+
+    pub fn slots(&self) -> Slots {
+        match self.slots.load(Relaxed) {
+            1 => Slots::Plain,
+            2 => Slots::Tagged,
+            _ => Slots::Unknown,
+        }
+    }
+    pub fn set_slots(&self, slots: Slots) {
+        self.slots.store(slots as u8, Relaxed);
     }
 
     pub fn new_lease(&self, worker: u16) -> Arc<Lease> {

@@ -5,6 +5,8 @@ mod barrier;
 mod info;
 mod reads;
 mod rights;
+mod scripts;
+mod sweeps;
 mod upkeep;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +31,8 @@ use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
 use barrier::Barriers;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
+pub use scripts::Running;
+use sweeps::Sweeps;
 
 /// Bytes that one read takes from a stream at most.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -57,6 +61,7 @@ pub struct Worker {
     huge: RefCell<HashMap<u64, Moment>>,
     pub rights: Rights,
     barriers: Barriers,
+    sweeps: Sweeps,
     tick: Tick,
 }
 
@@ -130,6 +135,7 @@ impl Worker {
             huge: RefCell::default(),
             rights: Rights::default(),
             barriers: Barriers::default(),
+            sweeps: Sweeps::default(),
             tick: Tick::default(),
             shared,
         })

@@ -6,6 +6,7 @@ mod keyspace;
 mod scripts;
 mod server;
 mod sorted;
+mod state;
 mod streams;
 mod strings;
 
@@ -44,6 +45,7 @@ const GROUPS: &[&[Row]] = &[
     scripts::ROWS,
     connection::ROWS,
     server::ROWS,
+    state::ROWS,
 ];
 
 const LEN: usize = {

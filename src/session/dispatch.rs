@@ -107,6 +107,7 @@ impl Session {
             Route::Script => self.script(worker, st, request, row),
             Route::Local(local) => self.local(worker, st, request, row, local),
             Route::Info => self.info(worker, st, request),
+            Route::State => self.scripted(worker, st, request, row),
             Route::Multi => self.multi(worker, st, request, row),
             Route::BlockingIfAsked if !row.is_blocking(&request.args) => {
                 self.shared(worker, st, request, row)
@@ -311,7 +312,7 @@ impl Session {
         Step::Next
     }
 
-    fn no_room(self: &Rc<Self>, worker: &Rc<Worker>, link: &Rc<Link>) -> Option<Step> {
+    pub(super) fn no_room(self: &Rc<Self>, worker: &Rc<Worker>, link: &Rc<Link>) -> Option<Step> {
         if link.pending_len() < worker.link_in_flight_max() {
             return None;
         }
@@ -320,7 +321,12 @@ impl Session {
     }
 
     /// The link for a request of the plain lane: the one where the session has requests under way, if any.
-    fn plain_link(&self, worker: &Rc<Worker>, st: &State, huge: bool) -> Result<Rc<Link>, Failure> {
+    pub(super) fn plain_link(
+        &self,
+        worker: &Rc<Worker>,
+        st: &State,
+        huge: bool,
+    ) -> Result<Rc<Link>, Failure> {
         let (head, resp3) = (st.head, st.identity.resp3);
         if let Some(link) = st.lanes.script.busy(head).or(st.lanes.plain.busy(head))
             && link.is_usable()

@@ -20,6 +20,8 @@ pub enum Turn {
     Learn(String),
     /// L2's word on whether the user may do this; the request is looked at again.
     Right(Asked),
+    /// L2's word on whether it is a cluster; the request is looked at again.
+    Slots,
     /// L2 found nothing wrong with CLIENT KILL.
     Kill(Box<Kill>),
     /// HELLO's reply: the protocol is in force from here.
@@ -370,6 +372,8 @@ impl Session {
                 match turn {
                     Turn::Learn(name) => Self::learned(worker, name, None),
                     Turn::Right(asked) => worker.rights.heard(asked, None, worker.now()),
+                    // Asked again with the request that is looked at again.
+                    Turn::Slots => {}
                     _ => return self.fail_place(worker, &mut st, seq, &failure),
                 }
                 return self.go_on(worker, &mut st);
@@ -383,6 +387,10 @@ impl Session {
             }
             Turn::Right(asked) => {
                 worker.rights.heard(asked, Some(frame.as_slice()), worker.now());
+                return self.go_on(worker, &mut st);
+            }
+            Turn::Slots => {
+                Self::heard_of_slots(worker, frame.as_slice());
                 return self.go_on(worker, &mut st);
             }
             Turn::Kill(kill) if !refused => return self.kill_on_all(worker, &mut st, seq, *kill),

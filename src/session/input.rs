@@ -109,6 +109,7 @@ impl Session {
             over_soft_limit_since: None.into(),
             doomed: false.into(),
             is_shut: false.into(),
+            kept: Default::default(),
             over: Default::default(),
         });
         worker.sessions.borrow_mut().insert(session.id, session.clone());
@@ -151,6 +152,7 @@ impl Session {
         }
         self.account(worker, 0);
         self.shut();
+        self.drop_kept(worker);
         worker.sessions.borrow_mut().remove(&self.id);
         worker.shared.clients.fetch_sub(1, Relaxed);
     }

@@ -89,6 +89,11 @@ impl Pin {
         Step::Next
     }
 
+    /// RESP2: a subscriber may send little else.
+    pub(super) fn refuses_other_commands(&self, resp3: bool) -> bool {
+        !resp3 && (self.link.pinned.subscriptions() > 0 || self.subscribing > 0)
+    }
+
     pub(super) fn queued_len(&self) -> u32 {
         self.queued.len
     }
@@ -263,6 +268,9 @@ impl Session {
         {
             return Step::Again(Park::Until(st.next_seq()));
         }
+        if row.route == Route::State {
+            return self.scripted(worker, st, request, row);
+        }
         if redirects(row, &request) {
             return self.redirect(worker, st, request);
         }
@@ -366,8 +374,8 @@ impl Session {
                 if !queued.changes.is_empty() {
                     pin.link.pinned.tainted.set(true);
                 }
-                let (changes, revokes) = (queued.changes, queued.revokes);
-                PinnedReply::Exec(Box::new(Executed { changes, revokes, in_transaction: true }))
+                let (changes, revokes, scripts) = (queued.changes, queued.revokes, queued.scripts);
+                PinnedReply::Exec(Box::new(Executed { changes, revokes, scripts, in_transaction: true }))
             }
             Route::Discard if fits && pin.in_multi => {
                 pin.in_multi = false;

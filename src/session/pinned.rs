@@ -3,7 +3,10 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
+
 use super::pin::{Pin, PinnedReply};
+use super::scripted::Scripted;
 use super::transaction::{Change, Executed};
 use super::{Session, State};
 use crate::resp;
@@ -38,7 +41,12 @@ impl Session {
                     if !Link::ends_transaction(reply) {
                         link.pinned.tainted.set(true);
                     }
-                    self.executed(worker, &mut st, *executed, reply);
+                    let mut executed = *executed;
+                    let scripts = std::mem::take(&mut executed.scripts);
+                    if !scripts.is_empty() {
+                        instead = Scripted::executed(scripts, reply, st.identity.resp3).map(Bytes::from);
+                    }
+                    self.executed(worker, &mut st, executed, reply);
                 }
                 PinnedReply::Discard => {
                     if refused {

@@ -8,6 +8,7 @@ use super::dispatch::Request;
 use super::hello::is_name;
 use super::input::Step;
 use super::pin::PinnedReply;
+use super::scripted::Scripted;
 use super::{Park, ReplyMode, Session, State, Waits};
 use crate::cache::StripeSet;
 use crate::command::{self, Effect, Group, Local, Route, Row};
@@ -25,6 +26,7 @@ pub(super) struct Queued {
     pub(super) revokes: bool,
     /// Where (un)subscriptions stand, and what EXEC answers for them.
     pub(super) subscriptions: Vec<(u32, Element)>,
+    pub(super) scripts: Vec<Scripted>,
 }
 
 impl Queued {
@@ -66,6 +68,7 @@ pub struct Executed {
     /// What to take over if the element at this index of EXEC's reply is no error.
     pub(super) changes: Vec<(u32, Change)>,
     pub(super) revokes: bool,
+    pub(super) scripts: Vec<Scripted>,
     /// False for one command that was answered by itself.
     pub(super) in_transaction: bool,
 }
@@ -272,8 +275,12 @@ impl Session {
         pin.link.pinned.tainted.set(true);
         let link = pin.link.clone();
         let seq = st.take_place(Waits::Reply);
-        let meaning =
-            PinnedReply::Exec(Box::new(Executed { changes, revokes: false, in_transaction: false }));
+        let meaning = PinnedReply::Exec(Box::new(Executed {
+            changes,
+            revokes: false,
+            scripts: Vec::new(),
+            in_transaction: false,
+        }));
         let expect = PinnedExpect { writes: StripeSet::None, wakes: false, frames: Frames::One, meaning };
         link.send(worker, request.wire, Expect::Pinned(self.asker(seq), expect), Group::Local);
         Step::Wait(Park::Until(seq + 1))

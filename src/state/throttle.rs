@@ -33,7 +33,7 @@ pub fn parse(args: &mut Arguments) -> Result<Throttle, Fault> {
     };
     // The time between two events, in microseconds: at least one, since the remaining ones are counted in them, and the
     // whole burst no longer than a number can tell.
-    let period_us = throttle.period_seconds.checked_mul(1_000_000).unwrap_or(u64::MAX);
+    let period_us = throttle.period_seconds.saturating_mul(1_000_000);
     let interval_us = period_us / throttle.count;
     let burst_us = u128::from(period_us) * u128::from(throttle.max_burst + 1) / u128::from(throttle.count);
     if interval_us == 0 || burst_us > u128::from(EXACT_MAX) || period_us > EXACT_MAX {

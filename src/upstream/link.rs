@@ -77,6 +77,8 @@ pub struct Link {
     last_byte: Cell<Moment>,
     last_use: Cell<Moment>,
     round_trip: Cell<Duration>,
+    /// Scripts whose text L2 was sent here.
+    carried: RefCell<Vec<&'static str>>,
     /// Sessions that wait for room.
     waiting: RefCell<Vec<Rc<Session>>>,
     /// What a tracked link vouches for.
@@ -107,6 +109,7 @@ impl Link {
             last_byte: Cell::new(Moment::now()),
             last_use: Cell::new(Moment::now()),
             round_trip: Cell::new(Duration::from_millis(1)),
+            carried: RefCell::default(),
             waiting: RefCell::default(),
             lease,
             pinned: PinnedState::default(),
@@ -139,6 +142,16 @@ impl Link {
     }
     pub fn buffered_bytes(&self) -> usize {
         self.out.borrow().len()
+    }
+
+    /// Whether the text of this script was sent here before; from now on it was.
+    pub fn has_carried(&self, script: &'static str) -> bool {
+        let mut carried = self.carried.borrow_mut();
+        let known = carried.contains(&script);
+        if !known {
+            carried.push(script);
+        }
+        known
     }
 
     /// How long the oldest request waits for its reply.

@@ -32,6 +32,8 @@ pub enum Expect {
     Executed(Asker, StripeSet),
     /// Invalidate, then hand it over behind a barrier.
     WriteUnknown(Asker, StripeSet, Aftermath),
+    /// Hand it, or why there is none, to the one who runs a script.
+    Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.
     Turn(Asker, Turn),
     /// INFO: our own section is appended.

@@ -128,6 +128,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
         Expect::FillEachTtl => {}
         Expect::Barrier(round) => worker.barrier_returned(round),
         Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round),
+        Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
             // The one who asked may have gone.
             let _ = to.send(frame.into_bytes());
@@ -203,6 +204,8 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
                 asker.session.fail(worker, asker.seq, failure);
             }
         }
+        // The one who asked may have gone.
+        Expect::Script(to) => drop(to.send(Err(failure))),
         Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Err(failure)),
         Expect::FillValue(fill) | Expect::FillTtl(fill) => fill_failed(worker, *fill),
         Expect::FillEach(each) => FillEach::failed(*each, worker),

@@ -1,5 +1,8 @@
 //! What RATELIMIT requests are taken for, and what becomes of their answers. The scripts: `tests/state_ratelimit.rs`.
+use std::time::Duration;
+
 use super::*;
+use crate::state::NOT_AN_INTEGER;
 
 fn command(line: &str) -> Result<Command, String> {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();

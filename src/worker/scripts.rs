@@ -1,0 +1,73 @@
+//! Runs the scripts of shared-state commands over links: by digest where the link has carried the text before, with the
+//! text otherwise, so that what is sent on one link stays in order.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Worker;
+use crate::cache::{Stripe, StripeSet};
+use crate::command::Group;
+use crate::state::Call;
+use crate::upstream::{Expect, Failure, Link, LinkSet};
+
+/// A script that was sent and whose reply is still to come.
+pub struct Running {
+    reply: oneshot::Receiver<Result<Bytes, Failure>>,
+    writes: StripeSet,
+}
+
+impl Worker {
+    /// The stripes of the keys that a script may write.
+    pub fn stripes_of(&self, call: &Call) -> StripeSet {
+        let Some(cache) = &self.shared.cache else { return StripeSet::None };
+        if !call.script.writes() {
+            return StripeSet::None;
+        }
+        // Some reach other sessions of a user by an index.
+        if call.script.name.starts_with("session_") {
+            return StripeSet::Unknown;
+        }
+        let stripes: Vec<Stripe> =
+            call.keys.iter().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
+        StripeSet::from_slice(&stripes)
+    }
+
+    /// Sends a script behind whatever was sent on this link.
+    pub fn begin_call(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Running {
+        let (to, reply) = oneshot::channel();
+        let known = link.has_carried(call.script.name);
+        let wire = if known { call.evalsha() } else { call.eval() };
+        link.send(self, &wire, Expect::Script(to), Group::State);
+        Running { reply, writes: self.stripes_of(call) }
+    }
+
+    /// Sends a script over a shared link and waits for its reply.
+    pub async fn call(self: &Rc<Self>, links: &Rc<LinkSet>, call: &Call) -> Result<Bytes, Failure> {
+        let running = self.begin_call(&links.plain(self, false)?, call);
+        self.finish_call(links, call, running).await
+    }
+
+    /// Waits for the reply. Before it is handed over, L1 shows nothing from before the script any more.
+    pub async fn finish_call(
+        self: &Rc<Self>,
+        links: &Rc<LinkSet>,
+        call: &Call,
+        running: Running,
+    ) -> Result<Bytes, Failure> {
+        let Running { reply, writes } = running;
+        let mut outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        // Somebody flushed L2's scripts: nothing was executed.
+        if outcome.as_ref().is_ok_and(|frame| frame.starts_with(b"-NOSCRIPT")) {
+            let (to, reply) = oneshot::channel();
+            links.plain(self, false)?.send(self, &call.eval(), Expect::Script(to), Group::State);
+            outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        }
+        match writes.is_unknown() {
+            true => self.barrier().await,
+            false => self.bump(&writes),
+        }
+        outcome
+    }
+}
