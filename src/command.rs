@@ -5,7 +5,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{ROWS, lookup, lookup_name};
+pub use table::{ROWS, lookup, lookup_argv, lookup_name};
 
 use crate::resp::Args;
 

@@ -4,7 +4,7 @@
 //!
 //! 1. `clock`, `net`; `resp` (the wire) and `command` (the table), which share the reply's `Shape`
 //! 2. `config`, `logging`, `rules`, `metrics`
-//! 3. `cache`: L1, which knows nobody who uses it
+//! 3. `cache`: L1, which knows nobody who uses it; `memory`: the embedded engine, likewise
 //! 4. `state`: the shared-state commands as scripts, for daemon and client alike
 //! 5. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
 //! 6. `l2`, `admin`, `app`: what is no client's business
@@ -20,6 +20,7 @@ pub mod command;
 pub mod config;
 pub mod l2;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod resp;

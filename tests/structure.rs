@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rules", &["config"]),
     ("metrics", &["clock", "command"]),
     ("cache", &["clock"]),
+    ("memory", &["command", "resp"]),
     ("state", &["command", "config", "resp"]),
     ("shared", &["cache", "clock", "config", "metrics", "rules", "server", "state", "upstream", "worker"]),
     ("server", &["net", "shared"]),

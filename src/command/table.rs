@@ -28,6 +28,16 @@ pub fn lookup(args: &Args) -> Option<&'static Row> {
     }
 }
 
+/// The row of a request whose arguments are slices, as `lookup`.
+#[inline]
+pub fn lookup_argv(argv: &[&[u8]]) -> Option<&'static Row> {
+    let row = find(argv.first()?, None)?;
+    match argv.get(1) {
+        Some(subcommand) if row.has_subcommands => Some(find(argv[0], Some(subcommand)).unwrap_or(row)),
+        _ => Some(row),
+    }
+}
+
 /// The row called `get` or `config|set`, in any case.
 pub fn lookup_name(name: &str) -> Option<&'static Row> {
     match name.split_once('|') {
