@@ -56,7 +56,7 @@ pub fn run(config: Config, source: Source) -> Result<(), Error> {
 
 /// The control thread: everything that is no client's command.
 async fn control(config: Config, source: Source) -> Result<(), Error> {
-    let target = config.upstream.target()?;
+    let target = config.target()?;
     let workers = config.server.workers;
     raise_file_limit(&config);
     let listeners = listen(&config)?;
@@ -73,8 +73,12 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     if let Some(listener) = admin_listener {
         tokio::spawn(admin::serve(listener, shared.clone()));
     }
-    tokio::spawn(l2::watch(shared.clone()));
-    tokio::spawn(l2::listen(shared.clone()));
+    if shared.engine.is_some() {
+        tokio::spawn(upkeep(shared.clone()));
+    } else {
+        tokio::spawn(l2::watch(shared.clone()));
+        tokio::spawn(l2::listen(shared.clone()));
+    }
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))
@@ -172,6 +176,17 @@ fn reload(shared: &Arc<Shared>, source: &Source) {
         let _ = shared.mailboxes[worker].try_send(Mail::Errand(changed));
     }
     tracing::info!(applied = ?changes.applied, "configuration reloaded");
+}
+
+/// The embedded engine's clock: what expires, and waits whose time is up.
+async fn upkeep(shared: Arc<Shared>) {
+    const PACE: Duration = Duration::from_millis(50);
+    const PACE_OF_WAITS: Duration = Duration::from_millis(5);
+    while let Some(engine) = &shared.engine {
+        let waits = engine.next_deadline_ms().is_some();
+        tokio::time::sleep(if waits { PACE_OF_WAITS } else { PACE }).await;
+        engine.upkeep();
+    }
 }
 
 /// What was read is answered; then connections close.

@@ -90,6 +90,9 @@ fn client(shared: &Shared) -> RedisResult<redis::Client> {
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
         Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
+        Endpoint::Memory => {
+            return Err(RedisError::from((ErrorKind::Client, "the embedded engine is not connected to")));
+        }
     };
     let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some(user) = &target.username {

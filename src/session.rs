@@ -4,6 +4,7 @@
 mod client_list;
 mod clients;
 mod dispatch;
+mod embedded;
 mod hello;
 mod input;
 mod lanes;
@@ -37,6 +38,7 @@ use crate::net::{OutBuf, Stream};
 use crate::resp::{self, RequestLimits, RequestScanner};
 use crate::upstream::{Asker, Failure, Frame, LinkSet, User};
 use crate::worker::Worker;
+use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
 use scripted::Kept;
@@ -124,6 +126,8 @@ struct State {
     links: Rc<LinkSet>,
     lanes: Lanes,
     pin: Option<Box<Pin>>,
+    /// The engine's side of the session, where there is no L2.
+    embedded: Option<Box<Embedded>>,
     park: Park,
     reply_mode: ReplyMode,
     /// MADCACHE BYPASS ON.
@@ -190,7 +194,9 @@ impl Session {
     }
 
     pub fn is_blocked(&self) -> bool {
-        self.state.try_borrow().is_ok_and(|st| st.pin.as_ref().is_some_and(|pin| pin.is_blocked()))
+        self.state
+            .try_borrow()
+            .is_ok_and(|st| st.waits_in_engine() || st.pin.as_ref().is_some_and(|pin| pin.is_blocked()))
     }
 
     /// Closes a client that said nothing for too long, or did not authenticate in time; zero: no limit.
@@ -210,7 +216,7 @@ impl Session {
         let mut st = self.state.borrow_mut();
         let waits_for_others =
             st.pin.as_ref().is_some_and(|pin| pin.is_blocked() || !st.queue.is_empty() && pin.stays);
-        if waits_for_others {
+        if waits_for_others || st.waits_in_engine() {
             return self.shut();
         }
         st.at_end = true;
@@ -400,7 +406,7 @@ impl Session {
             return true;
         }
         // Nothing may be popped for a client that has left.
-        if st.pin.as_ref().is_some_and(|pin| pin.is_blocked()) {
+        if st.waits_in_engine() || st.pin.as_ref().is_some_and(|pin| pin.is_blocked()) {
             return true;
         }
         let done = !st.is_waiting() && !st.is_parked() && st.out.is_empty();

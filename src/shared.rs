@@ -1,6 +1,7 @@
 //! What all workers share: L1, leases, settings, counts, and a bounded mailbox per worker. No lock here is held while
 //! anything else is done.
 
+mod embedded;
 mod waiters;
 
 pub use waiters::{Waiter, Waiters};
@@ -17,7 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Cache, CacheConfig, Follower, Lease};
 use crate::clock::Moment;
-use crate::config::{Config, Target};
+use crate::config::{Config, Endpoint, Target};
+use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
 use crate::upstream::{Credentials, Purpose};
@@ -70,6 +72,8 @@ pub struct Shared {
     pub live: ArcSwap<Live>,
     pub target: Target,
     pub cache: Option<Arc<Cache>>,
+    /// What executes commands where there is no L2.
+    pub engine: Option<Engine>,
     pub metrics: Vec<Arc<WorkerMetrics>>,
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     leases: Mutex<Vec<Arc<Lease>>>,
@@ -135,7 +139,13 @@ impl Shared {
                 ttl_max: std::time::Duration::from_secs(live.config.cache.ttl_seconds),
             }))
         });
+        let lock_waiters = Waiters::default();
+        let is_embedded = target.endpoint == Endpoint::Memory;
+        let engine =
+            is_embedded.then(|| embedded::engine(&live.config, mailboxes.clone(), lock_waiters.clone()));
+        let slots = if is_embedded { Slots::Plain } else { Slots::Unknown };
         Shared {
+            engine,
             hasher: foldhash::fast::RandomState::default(),
             target,
             cache,
@@ -159,8 +169,8 @@ impl Shared {
             writes_paused_until: AtomicU64::new(0),
             hello_says_proto: AtomicBool::new(false),
             l2_evicts: AtomicBool::new(false),
-            lock_waiters: Waiters::default(),
-            slots: AtomicU8::new(Slots::Unknown as u8),
+            lock_waiters,
+            slots: AtomicU8::new(slots as u8),
             draining: AtomicBool::new(false),
             started: Moment::now(),
         }

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 pub use arguments::Arguments;
 pub use naming::{Naming, escaped, slot};
 pub use reply::{Reply, UNEXPECTED, understood};
-pub use script::{Call, Script};
+pub use script::{Call, Known, Script};
 
 /// What is wrong with a request: an error line without `-`.
 pub type Fault = Cow<'static, str>;

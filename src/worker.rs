@@ -31,7 +31,7 @@ use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
 use barrier::Barriers;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
-pub use scripts::Running;
+pub use scripts::{CALLER_WORKER_BITS, Running};
 use sweeps::Sweeps;
 
 /// Bytes that one read takes from a stream at most.
@@ -62,6 +62,8 @@ pub struct Worker {
     pub rights: Rights,
     barriers: Barriers,
     sweeps: Sweeps,
+    /// Who runs scripts on the embedded engine.
+    script_caller: RefCell<Option<crate::memory::Caller>>,
     tick: Tick,
 }
 
@@ -136,6 +138,7 @@ impl Worker {
             rights: Rights::default(),
             barriers: Barriers::default(),
             sweeps: Sweeps::default(),
+            script_caller: RefCell::default(),
             tick: Tick::default(),
             shared,
         })
@@ -247,6 +250,12 @@ impl Worker {
         let now = Moment::now();
         self.now.set(now);
         now
+    }
+
+    /// The time of day, in microseconds since 1970: deadlines of the embedded engine are told in it.
+    pub fn unix_us(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.unwrap_or_default().as_micros() as u64
     }
 
     /// The settings in force.

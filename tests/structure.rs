@@ -19,21 +19,27 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cache", &["clock"]),
     ("memory", &["command", "resp"]),
     ("state", &["command", "config", "resp"]),
-    ("shared", &["cache", "clock", "config", "metrics", "rules", "server", "state", "upstream", "worker"]),
+    (
+        "shared",
+        &[
+            "cache", "clock", "config", "memory", "metrics", "resp", "rules", "server", "state", "upstream",
+            "worker",
+        ],
+    ),
     ("server", &["net", "shared"]),
     ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "worker"]),
     (
         "session",
         &[
-            "cache", "clock", "command", "config", "net", "resp", "rules", "server", "shared", "state",
-            "upstream", "worker",
+            "cache", "clock", "command", "config", "memory", "net", "resp", "rules", "server", "shared",
+            "state", "upstream", "worker",
         ],
     ),
     (
         "worker",
         &[
-            "cache", "clock", "command", "config", "metrics", "net", "resp", "session", "shared", "state",
-            "upstream",
+            "cache", "clock", "command", "config", "memory", "metrics", "net", "resp", "session", "shared",
+            "state", "upstream",
         ],
     ),
     ("l2", &["config", "shared", "state"]),

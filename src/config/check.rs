@@ -50,7 +50,13 @@ fn address(text: &str) -> Result<IpAddr, Error> {
 impl Config {
     /// Whether replies are cached in this process.
     pub fn l1_enabled(&self) -> bool {
-        self.cache.l1 && self.cache.driver != Driver::None
+        self.cache.l1 && self.cache.driver != Driver::None && !self.is_embedded()
+    }
+
+    /// Whether commands are executed in this process, and not by a Redis.
+    pub fn is_embedded(&self) -> bool {
+        self.cache.driver == Driver::Memory
+            || (self.cache.driver == Driver::Auto && self.upstream.url.is_none())
     }
 
     /// Brings values into the one form that the rest of the program expects.
@@ -71,7 +77,7 @@ impl Config {
     pub fn validate(&self, known_command: impl Fn(&str) -> bool) -> Result<(), Error> {
         self.check_drivers()?;
         self.check_prefixes()?;
-        self.upstream.target()?;
+        self.target()?;
         self.check_listeners()?;
         self.check_protected_mode()?;
         self.check_sizes()?;
@@ -94,6 +100,9 @@ impl Config {
             ("ratelimit", self.ratelimit.driver),
         ];
         for (section, driver) in drivers {
+            if driver == Driver::Memory && section == "cache" {
+                continue;
+            }
             if matches!(driver, Driver::Memory | Driver::RedisSentinel | Driver::RedisCluster) {
                 return Err(Error::new(
                     format!("{section}.driver = \"{}\" is not in this release", driver.word()),

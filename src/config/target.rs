@@ -2,7 +2,7 @@
 use std::fmt;
 
 use super::value::Secret;
-use super::{Error, Upstream};
+use super::{Config, Error, Upstream};
 
 const SUPPORTED: &str =
     "this release supports redis://[user[:password]@]host[:port][/db] and unix:///path[?db=n]";
@@ -27,6 +27,8 @@ pub enum Endpoint {
     Unix {
         path: String,
     },
+    /// The embedded engine: nothing is connected to.
+    Memory,
 }
 
 impl fmt::Display for Endpoint {
@@ -35,6 +37,17 @@ impl fmt::Display for Endpoint {
             Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
             Endpoint::Unix { path } => f.write_str(path),
+            Endpoint::Memory => f.write_str("the embedded engine"),
+        }
+    }
+}
+
+impl Config {
+    /// Where commands are executed: by the Redis of the URL, or without one in this process.
+    pub fn target(&self) -> Result<Target, Error> {
+        match self.is_embedded() {
+            true => Ok(Target { endpoint: Endpoint::Memory, db: 0, username: None, password: None }),
+            false => self.upstream.target(),
         }
     }
 }
@@ -43,8 +56,9 @@ impl Upstream {
     pub fn target(&self) -> Result<Target, Error> {
         let Some(url) = &self.url else {
             return Err(Error::new(
-                "no upstream is set",
-                "set REDIS_URL, or upstream.url in a file given by --config, for example redis://127.0.0.1:6379",
+                "cache.driver asks for Redis, and no upstream is set",
+                "set REDIS_URL, or upstream.url in a file given by --config, for example redis://127.0.0.1:6379; or leave \
+                 cache.driver at \"auto\" for the embedded engine",
             ));
         };
         let mut target = parse("upstream.url", url)?;

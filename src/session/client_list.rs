@@ -66,6 +66,15 @@ impl Session {
             ];
             flags.extend(marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark));
         }
+        if let Some(embedded) = &st.embedded {
+            let caller = &embedded.caller;
+            let marks = [
+                (caller.is_subscriber(), 'P'),
+                (caller.is_in_transaction(), 'x'),
+                (st.waits_in_engine(), 'b'),
+            ];
+            flags.extend(marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark));
+        }
         if st.identity.no_evict {
             flags.push('e');
         }
@@ -78,7 +87,13 @@ impl Session {
     pub(super) fn describe(&self, worker: &Worker, st: &State) -> String {
         let now = worker.now();
         let [sub, psub, ssub] = st.pin.as_ref().map_or([0; 3], |pin| pin.link.pinned.subscription_counts());
-        let multi = st.pin.as_ref().filter(|pin| pin.in_multi).map_or(-1, |pin| pin.queued_len() as i64);
+        let (sub, psub, ssub, queued) = match &st.embedded {
+            Some(e) => {
+                (e.caller.channels(), e.caller.patterns(), e.caller.shard_channels(), e.caller.queued())
+            }
+            None => (sub, psub, ssub, -1),
+        };
+        let multi = st.pin.as_ref().filter(|pin| pin.in_multi).map_or(queued, |pin| pin.queued_len() as i64);
         let id = &st.identity;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut line = format!(

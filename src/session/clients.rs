@@ -39,7 +39,7 @@ pub(super) fn client_type(name: &[u8]) -> Option<&'static str> {
 
 impl Kill {
     /// Takes a request that L2 found right; `None`: it asks for what is not known here.
-    fn parse(args: &Args<'_>) -> Option<Kill> {
+    pub(super) fn parse(args: &Args<'_>) -> Option<Kill> {
         let text = |i: usize| args.get(i).map(|a| String::from_utf8_lossy(a).into_owned());
         let mut kill = Kill { skip_me: true, ..Kill::default() };
         if args.len() == 3 {
@@ -77,6 +77,9 @@ impl Kill {
 
 impl Session {
     pub(super) fn kind(&self, st: &State) -> &'static str {
+        if st.embedded.as_ref().is_some_and(|embedded| embedded.caller.is_subscriber()) {
+            return "pubsub";
+        }
         match &st.pin {
             Some(pin) if pin.link.pinned.subscriptions() > 0 => "pubsub",
             Some(pin) if pin.link.pinned.monitoring.get() => "replica",
@@ -237,6 +240,10 @@ impl Session {
         let id = args.get(2).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse::<u64>().ok());
         let Some(id) = id else { return self.forward_raw(worker, st, request) };
         let seq = self.await_reply(st);
+        if worker.shared.engine.is_some() {
+            self.unblock_embedded(worker, seq, id, by_error);
+            return Step::Wait(Park::Turn);
+        }
         let find = move |there: &Rc<Worker>| there.session(id).and_then(|s| s.blocked_link_id());
         self.on_all_workers(worker, find, move |here, session, found| {
             let remote = found.into_iter().flatten().next();
@@ -244,6 +251,18 @@ impl Session {
             session.go_on(here, &mut session.state.borrow_mut());
         });
         Step::Wait(Park::Turn)
+    }
+
+    fn unblock_embedded(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, id: u64, by_error: bool) {
+        let unblock = move |there: &Rc<Worker>| {
+            let engine = there.shared.engine.as_ref().filter(|_| there.session(id).is_some());
+            engine.is_some_and(|engine| engine.unblock(there.caller_id(id), by_error))
+        };
+        self.on_all_workers(worker, unblock, move |here, session, found| {
+            let reply: &[u8] = if found.contains(&true) { b":1\r\n" } else { b":0\r\n" };
+            session.answer(here, seq, Frame::Borrowed(reply));
+            session.go_on(here, &mut session.state.borrow_mut());
+        });
     }
 
     /// L2's id of the link on which this session is blocked.

@@ -97,6 +97,9 @@ impl Session {
             let text = format!("NOPERM madcache refuses '{name}': the setting server.deny_commands names it");
             return self.refuse(worker, st, &text);
         }
+        if let Some(engine) = &worker.shared.engine {
+            return self.embedded(worker, st, engine, request, Some(row));
+        }
         if st.pin.is_some() {
             return self.pinned_request(worker, st, request, row);
         }
@@ -140,6 +143,9 @@ impl Session {
         }
         if !st.identity.authenticated {
             return self.refuse_unauthenticated(worker, st, &request.args, None);
+        }
+        if let Some(engine) = &worker.shared.engine {
+            return self.embedded(worker, st, engine, request, None);
         }
         if st.pin.is_some() {
             return self.pinned_unknown(worker, st, request);
@@ -395,21 +401,25 @@ impl Session {
     }
 
     /// COMMAND DOCS and COMMAND INFO pass through; our own commands are added where they are asked for by name.
-    fn command_docs(
+    pub(super) fn command_docs(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         request: Request<'_>,
         row: &Row,
     ) -> Step {
-        let names: Vec<&[u8]> = request.args.iter().skip(2).collect();
-        let [only] = names.as_slice() else { return self.shared(worker, st, request, row) };
-        if !only.eq_ignore_ascii_case(b"madcache") {
+        if !self.asks_for_own(&request) {
             return self.shared(worker, st, request, row);
         }
         let resp3 = st.identity.resp3;
         let docs = row.name == "COMMAND|DOCS";
         self.reply_here(worker, st, |out| super::local::describe_madcache(out, docs, resp3));
         Step::Next
+    }
+
+    /// Whether COMMAND DOCS or INFO names nothing but commands of ours.
+    pub(super) fn asks_for_own(&self, request: &Request<'_>) -> bool {
+        let names: Vec<&[u8]> = request.args.iter().skip(2).collect();
+        matches!(names.as_slice(), [only] if only.eq_ignore_ascii_case(b"madcache"))
     }
 }

@@ -48,13 +48,13 @@ pub struct Login {
 /// What HELLO asks for.
 #[derive(Default)]
 pub struct Hello {
-    protocol: Option<u8>,
-    auth: Option<(Bytes, Bytes)>,
-    name: Option<Bytes>,
+    pub(super) protocol: Option<u8>,
+    pub(super) auth: Option<(Bytes, Bytes)>,
+    pub(super) name: Option<Bytes>,
 }
 
 /// Redis says `HELLO <proto> AUTH` since 7.2.
-fn noauth_hello(worker: &Worker) -> String {
+pub(super) fn noauth_hello(worker: &Worker) -> String {
     let proto = if worker.shared.hello_says_proto.load(Relaxed) { " <proto>" } else { "" };
     format!(
         "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO{proto} AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
@@ -62,7 +62,7 @@ fn noauth_hello(worker: &Worker) -> String {
 }
 /// Of what a client sent, an error shows so many bytes.
 const SHOWN_LEN_MAX: usize = 128;
-const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+pub(super) const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
 /// Names are printable and hold no space, as in Redis.
@@ -71,7 +71,8 @@ pub(super) fn is_name(name: &[u8]) -> bool {
 }
 
 impl Hello {
-    fn parse(args: &Args<'_>) -> Result<Hello, String> {
+    /// Understands a request, its name first.
+    pub(super) fn of(args: &[&[u8]]) -> Result<Hello, String> {
         let mut hello = Hello::default();
         let Some(version) = args.get(1) else { return Ok(hello) };
         let number = std::str::from_utf8(version).ok().and_then(|v| v.parse::<i64>().ok());
@@ -83,7 +84,7 @@ impl Hello {
         }
         let mut at = 2;
         while let Some(option) = args.get(at) {
-            let bytes = |i: usize| args.get(i).map(Bytes::copy_from_slice);
+            let bytes = |i: usize| args.get(i).copied().map(Bytes::copy_from_slice);
             if option.eq_ignore_ascii_case(b"AUTH") && args.len() > at + 2 {
                 hello.auth = bytes(at + 1).zip(bytes(at + 2));
                 at += 3;
@@ -103,7 +104,7 @@ impl Hello {
 }
 
 /// Compares without telling by its time how much was right.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
 }
 
@@ -151,7 +152,7 @@ impl Session {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let hello = match Hello::parse(&request.args) {
+        let hello = match Hello::of(&request.args.iter().collect::<Vec<_>>()) {
             Ok(hello) => hello,
             Err(text) => {
                 self.error_here(worker, st, &text);

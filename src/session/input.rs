@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::embedded::Embedded;
 use super::lanes::Lanes;
 use super::{Identity, Park, ReplyMode, Session, State};
 use crate::clock::Moment;
@@ -65,8 +66,13 @@ impl Session {
         let user = worker.own_user().clone();
         let db = worker.shared.target.db;
         let now = worker.now();
+        let id = worker.shared.next_client.fetch_add(1, Relaxed);
+        let embedded = worker.shared.engine.as_ref().map(|engine| {
+            let caller = engine.connect(worker.caller_id(id));
+            Box::new(Embedded::new(caller))
+        });
         let session = Rc::new(Session {
-            id: worker.shared.next_client.fetch_add(1, Relaxed),
+            id,
             state: State {
                 input: BytesMut::new(),
                 scanner: RequestScanner::default(),
@@ -86,6 +92,7 @@ impl Session {
                 },
                 lanes: Lanes::default(),
                 pin: None,
+                embedded,
                 park: Park::No,
                 reply_mode: ReplyMode::On,
                 bypass: false,
@@ -138,15 +145,18 @@ impl Session {
 
     /// The connection is over.
     fn end(self: &Rc<Self>, worker: &Rc<Worker>) {
-        let pin = {
+        let (pin, embedded) = {
             let mut st = self.state.borrow_mut();
             st.closed = true;
             st.queue.clear();
             st.out.clear();
             st.input.clear();
             st.lanes.rest();
-            st.pin.take()
+            (st.pin.take(), st.embedded.take())
         };
+        if let (Some(engine), Some(mut embedded)) = (&worker.shared.engine, embedded) {
+            engine.disconnect(&mut embedded.caller);
+        }
         if let Some(pin) = pin {
             self.leave_pin(worker, *pin);
         }

@@ -183,7 +183,7 @@ impl Session {
         })
     }
 
-    fn reply_mode(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, args: &Args<'_>) -> Step {
+    pub(super) fn reply_mode(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, args: &Args<'_>) -> Step {
         let mode = args.get(2).unwrap_or_default().to_ascii_lowercase();
         match mode.as_slice() {
             b"on" => {
@@ -222,7 +222,12 @@ impl Session {
 
     // MADCACHE.
 
-    fn madcache(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, request: Request<'_>) -> Step {
+    pub(super) fn madcache(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+    ) -> Step {
         let args = &request.args;
         let word = args.get(1).unwrap_or_default().to_ascii_uppercase();
         let resp3 = st.identity.resp3;

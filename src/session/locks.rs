@@ -176,9 +176,7 @@ async fn renew(held: Rc<Held>, fence: u64) {
         runner.session.push(&runner.worker, push.into());
     }
     let event = lock::lost_event(&runner.naming, &name, Some(fence));
-    if let Ok(link) = runner.links.plain(&runner.worker, false) {
-        link.send(&runner.worker, &event, crate::upstream::Expect::Nobody, crate::command::Group::State);
-    }
+    runner.worker.publish(&runner.links, &event);
 }
 
 /// Ends the locks that were bound to a connection that is over.

@@ -19,7 +19,7 @@ use crate::command::{Group, Row};
 use crate::config::LimitOnL2Down;
 use crate::resp;
 use crate::shared::Slots;
-use crate::state::{self, Call, Naming, lock, presence, ratelimit, session};
+use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
 use crate::worker::{Running, Worker};
 
@@ -77,7 +77,9 @@ impl Session {
         request: Request<'_>,
         row: &'static Row,
     ) -> Step {
-        let subscriber = st.pin.as_ref().is_some_and(|pin| pin.refuses_other_commands(st.identity.resp3));
+        let resp3 = st.identity.resp3;
+        let subscriber = st.pin.as_ref().is_some_and(|pin| pin.refuses_other_commands(resp3))
+            || st.embedded.as_ref().is_some_and(|e| !resp3 && e.caller.is_subscriber());
         if subscriber {
             let name = row.name.to_ascii_lowercase();
             let text = format!(
@@ -94,7 +96,8 @@ impl Session {
         let Some(tagged) = worker.shared.slots().tagged() else {
             return self.ask_for_slots(worker, st);
         };
-        let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi);
+        let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
+            || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
@@ -149,6 +152,14 @@ impl Session {
         call: Call,
         then: Then,
     ) -> Step {
+        if let Some(engine) = &worker.shared.engine {
+            let frame = worker.call_embedded(engine, st.identity.db, &call);
+            let mut out = Vec::new();
+            call.reply.convert(&frame, runner.resp3, &mut out);
+            runner.follow(then, &frame);
+            self.reply_here(worker, st, |reply| reply.extend_from_slice(&out));
+            return Step::Next;
+        }
         let writes = worker.stripes_of(&call);
         if let Some(until) = st.lanes.write_waits_for(st.head, &writes) {
             return Step::Again(Park::Until(until));
@@ -231,6 +242,12 @@ impl Session {
         call: Call,
         after: After,
     ) -> Step {
+        if let (Some(engine), Some(embedded)) = (&worker.shared.engine, &mut st.embedded) {
+            let at = u32::try_from(embedded.caller.queued()).unwrap_or_default();
+            let reply = call.reply;
+            embedded.scripts.push(Scripted { at, reply, after, runner });
+            return call.with_argv(Known::No, |argv| self.execute(worker, st, engine, argv));
+        }
         let writes = worker.stripes_of(&call);
         let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
         pin.read = true;

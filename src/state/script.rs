@@ -81,23 +81,35 @@ impl Call {
 
     /// EVALSHA, or EVALSHA_RO for a script that only reads.
     pub fn evalsha(&self) -> Vec<u8> {
-        let name: &[u8] = if self.script.writes() { b"EVALSHA" } else { b"EVALSHA_RO" };
-        self.request(name, self.script.sha().as_bytes())
+        self.with_argv(Known::Yes, encode_request)
     }
 
     /// EVAL or EVAL_RO with the whole text: where the script may be unknown and nobody could repeat the request.
     pub fn eval(&self) -> Vec<u8> {
-        let name: &[u8] = if self.script.writes() { b"EVAL" } else { b"EVAL_RO" };
-        self.request(name, self.script.text.as_bytes())
+        self.with_argv(Known::No, encode_request)
     }
 
-    fn request(&self, name: &[u8], script: &[u8]) -> Vec<u8> {
+    /// Hands the words of the request to `f`.
+    pub fn with_argv<T>(&self, known: Known, f: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let (name, script): (&[u8], &str) = match (known, self.script.writes()) {
+            (Known::Yes, true) => (b"EVALSHA", self.script.sha()),
+            (Known::Yes, false) => (b"EVALSHA_RO", self.script.sha()),
+            (Known::No, true) => (b"EVAL", self.script.text),
+            (Known::No, false) => (b"EVAL_RO", self.script.text),
+        };
         let count = self.keys.len().to_string();
         let mut argv = Vec::with_capacity(3 + self.keys.len() + self.args.len());
-        argv.extend([name, script, count.as_bytes()]);
+        argv.extend([name, script.as_bytes(), count.as_bytes()]);
         argv.extend(self.keys.iter().chain(&self.args).map(Vec::as_slice));
-        encode_request(&argv)
+        f(&argv)
     }
+}
+
+/// Whether the one who runs a script has its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Yes,
+    No,
 }
 
 #[cfg(test)]

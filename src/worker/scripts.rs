@@ -9,8 +9,13 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::cache::{Stripe, StripeSet};
 use crate::command::Group;
-use crate::state::Call;
+use crate::memory::Engine;
+use crate::resp;
+use crate::state::{Call, Known};
 use crate::upstream::{Expect, Failure, Link, LinkSet};
+
+/// The lowest bits of a caller's number are its worker's.
+pub const CALLER_WORKER_BITS: u32 = 16;
 
 /// A script that was sent and whose reply is still to come.
 pub struct Running {
@@ -43,8 +48,42 @@ impl Worker {
         Running { reply, writes: self.stripes_of(call) }
     }
 
+    /// By which number the engine knows a session: it says whose worker to tell.
+    pub fn caller_id(&self, session: u64) -> u64 {
+        session << CALLER_WORKER_BITS | u64::from(self.id)
+    }
+
+    /// Runs a script on the embedded engine.
+    pub fn call_embedded(&self, engine: &Engine, db: u32, call: &Call) -> Bytes {
+        let mut caller = self.script_caller.borrow_mut();
+        let caller = caller.get_or_insert_with(|| engine.connect(u64::MAX));
+        caller.db = db;
+        let mut out = Vec::new();
+        call.with_argv(Known::Yes, |argv| engine.execute(caller, argv, &mut out));
+        if out.starts_with(b"-NOSCRIPT") {
+            out.clear();
+            call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
+        }
+        out.into()
+    }
+
+    /// Publishes over a shared link, or here.
+    pub fn publish(self: &Rc<Self>, links: &Rc<LinkSet>, wire: &[u8]) {
+        if let Some(engine) = &self.shared.engine {
+            let Some(words) = resp::array_elements(wire) else { return };
+            let argv: Vec<&[u8]> = words.into_iter().filter_map(resp::bulk_text).collect();
+            let mut caller = self.script_caller.borrow_mut();
+            engine.execute(caller.get_or_insert_with(|| engine.connect(u64::MAX)), &argv, &mut Vec::new());
+        } else if let Ok(link) = links.plain(self, false) {
+            link.send(self, wire, Expect::Nobody, Group::State);
+        }
+    }
+
     /// Sends a script over a shared link and waits for its reply.
     pub async fn call(self: &Rc<Self>, links: &Rc<LinkSet>, call: &Call) -> Result<Bytes, Failure> {
+        if let Some(engine) = &self.shared.engine {
+            return Ok(self.call_embedded(engine, links.db, call));
+        }
         let running = self.begin_call(&links.plain(self, false)?, call);
         self.finish_call(links, call, running).await
     }
