@@ -51,7 +51,7 @@ choice! {
         RedisSentinel = "redis-sentinel",
         /// Not in this release.
         RedisCluster = "redis-cluster",
-        /// Not in this release.
+        /// The embedded engine; only for `[cache]`, and with it for all.
         Memory = "memory",
         /// For `[cache]`: L2 without L1. For the other sections: disabled.
         None = "none",
@@ -282,13 +282,13 @@ section! {
 }
 
 section! {
-    /// LOCK.* commands, which this release does not have.
+    /// LOCK.* commands.
     Lock {
         /// "auto" (the cache's), "redis", or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// A Redis of its own; "" = the upstream.
+        /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
         /// Locks never serve stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -296,13 +296,13 @@ section! {
 }
 
 section! {
-    /// SESSION.* commands, which this release does not have.
+    /// SESSION.* commands: logins of users.
     Session {
         /// "auto" (the cache's), "redis", or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// A Redis of its own; "" = the upstream.
+        /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
         /// User sessions never serve stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -314,13 +314,13 @@ section! {
 }
 
 section! {
-    /// PRESENCE.* commands, which this release does not have.
+    /// PRESENCE.* commands: who is online.
     Presence {
         /// "auto" (the cache's), "redis", or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// A Redis of its own; "" = the upstream.
+        /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
         /// While L2 is away: "error", or "serve-stale".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -330,15 +330,15 @@ section! {
 }
 
 section! {
-    /// RATELIMIT.* commands, which this release does not have.
+    /// RATELIMIT.* and CL.THROTTLE commands.
     Ratelimit {
         /// "auto" (the cache's), "redis", or "none" (everything is allowed).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// A Redis of its own; "" = the upstream.
+        /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
-        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes).
+        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes; as "open" in this release).
         on_l2_down: LimitOnL2Down = LimitOnL2Down::Open, Now;
         /// Daemons that share the limits.
         nodes: u64 = 1, Now in 1..=10_000;
@@ -374,7 +374,7 @@ section! {
 }
 
 section! {
-    /// The embedded engine (driver = "memory"), which this release does not have.
+    /// The embedded engine, which serves where no Redis is configured.
     Memory {
         /// As Redis's maxmemory; 0 = no limit.
         bytes_max: u64 = 0, Restart;

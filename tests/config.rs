@@ -87,8 +87,16 @@ fn a_denied_command_that_does_not_exist_is_refused() {
 }
 
 #[test]
-fn no_upstream_says_how_to_name_one() {
-    assert!(refusal(&[], &[]).contains("set REDIS_URL"));
+fn a_driver_that_needs_a_redis_says_how_to_name_one() {
+    for driver in ["redis", "none"] {
+        assert!(refusal(&[], &[("MADCACHE_CACHE_DRIVER", driver)]).contains("set REDIS_URL"), "{driver}");
+    }
+}
+
+#[test]
+fn without_an_upstream_the_embedded_engine_serves() {
+    assert_eq!(madcache(&["--check-config"], &[]).status.code(), Some(0));
+    assert_eq!(madcache(&["--check-config"], &[("MADCACHE_CACHE_DRIVER", "memory")]).status.code(), Some(0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::declare::Live;
-use super::target::{self, UNIX_PATH_BYTES_MAX};
+use super::target::UNIX_PATH_BYTES_MAX;
 use super::{Admin, Config, Driver, Error, LimitAlgorithm, OnL2Down, Policy, Rule, Server, workers_default};
 
 impl Server {
@@ -117,7 +117,12 @@ impl Config {
             ("ratelimit.url_override", &self.ratelimit.url_override),
         ];
         for (name, url) in overrides {
-            url.as_ref().map(|url| target::parse(name, url)).transpose()?;
+            if url.is_some() {
+                return Err(Error::new(
+                    format!("{name} is not in this release"),
+                    "leave it out: the upstream's Redis is used",
+                ));
+            }
         }
         for (section, choice) in [("lock", self.lock.on_l2_down), ("session", self.session.on_l2_down)] {
             if choice == OnL2Down::ServeStale {
