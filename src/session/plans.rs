@@ -48,6 +48,16 @@ pub(super) fn prefix_of(worker: &Worker, command: &state::Command) -> Vec<u8> {
     prefix.as_bytes().to_vec()
 }
 
+/// Whether the keys have the same names, and the command one plan, where L2 is a cluster. So has a check: it is answered
+/// without L2 too, which then cannot be asked what it is.
+pub(super) fn same_in_a_cluster(command: &state::Command) -> bool {
+    match command {
+        state::Command::Ratelimit(command) => !matches!(command, ratelimit::Command::Multi(_)),
+        state::Command::Throttle(_) => true,
+        _ => false,
+    }
+}
+
 pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fault> {
     let live = runner.worker.live();
     let config = &live.config;

@@ -11,7 +11,9 @@ use super::dispatch::Request;
 use super::input::Step;
 use super::locks::Held;
 use super::pin::PinnedReply;
-use super::plans::{Plan, Steps, Then, plan, prefix_of, presence_ttl_ms, session_settings};
+use super::plans::{
+    Plan, Steps, Then, plan, prefix_of, presence_ttl_ms, same_in_a_cluster, session_settings,
+};
 use super::presence::Bound;
 use super::{Park, Session, State, Turn, Waits};
 use crate::cache::StripeSet;
@@ -93,8 +95,10 @@ impl Session {
             Ok(command) => command,
             Err(fault) => return self.refuse(worker, st, &fault),
         };
-        let Some(tagged) = worker.shared.slots().tagged() else {
-            return self.ask_for_slots(worker, st);
+        let tagged = match worker.shared.slots().tagged() {
+            Some(tagged) => tagged,
+            None if same_in_a_cluster(&command) => false,
+            None => return self.ask_for_slots(worker, st),
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
