@@ -32,7 +32,7 @@ impl Both {
         if resp3 {
             client.call(&["HELLO", "3"]);
         }
-        let caller = Caller { resp3, ..Caller::default() };
+        let caller = Caller::speaking(resp3);
         Both { client, keyspace: Keyspace::new(Settings::default()), caller, _redis: redis }
     }
 

@@ -5,7 +5,9 @@
 mod support;
 mod memory_host {
     pub mod both;
+    pub mod many;
     pub mod messages;
+    pub mod sandbox;
     pub mod scripts;
     pub mod server;
     pub mod transactions;

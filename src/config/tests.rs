@@ -248,7 +248,7 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[server]\ndeny_commands = ['nosuch']", "\"NOSUCH\", which is not a command"),
         ("[admin]\nbind = '0.0.0.0:9380'", "admin.token"),
         ("[admin]\nbind = '9380'", "127.0.0.1:9380"),
-        ("[cache]\ndriver = 'memory'", "cache.driver = \"memory\" is not in this release"),
+        ("[lock]\ndriver = 'memory'", "lock.driver = \"memory\" is not in this release"),
         ("[lock]\ndriver = 'redis-cluster'", "lock.driver = \"redis-cluster\" is not in this release"),
         ("[presence]\nurl_override = 'rediss://x'", "presence.url_override is not in this release"),
         ("[session]\non_l2_down = 'serve-stale'", "session.on_l2_down"),

@@ -51,6 +51,11 @@ impl Subscribed {
 }
 
 impl Caller {
+    /// A caller that no engine knows, for handlers alone.
+    pub fn speaking(resp3: bool) -> Caller {
+        Caller { resp3, ..Caller::default() }
+    }
+
     /// Between MULTI and EXEC.
     pub fn is_in_transaction(&self) -> bool {
         self.queue.is_some()

@@ -13,18 +13,19 @@ mod number;
 mod raised;
 mod shebang;
 
+use foldhash::quality::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
+use mlua::{Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
 
 pub(super) use api::{Execute, REDIS_VERSION};
 pub(super) use shebang::Flags;
 
 use crate::resp;
-use convert::Protocols;
+use convert::{Names, Protocols};
 
 /// A script that runs longer is stopped; what it wrote stays.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -62,13 +63,16 @@ pub(super) struct Host {
     lua: Lua,
     /// What the names KEYS and ARGV are set in.
     globals: Table,
+    keys: LuaString,
+    argv: LuaString,
+    names: Arc<Names>,
     run: Function,
     functions: Table,
     running: Arc<api::Running>,
     json: json::Shared,
-    scripts: HashMap<Arc<str>, Script>,
+    scripts: HashMap<Arc<str>, Script, RandomState>,
     /// By its text, so that EVAL of a known script need not compute a checksum.
-    shas: HashMap<Arc<[u8]>, Arc<str>>,
+    shas: HashMap<Arc<[u8]>, Arc<str>, RandomState>,
     evaluated: usize,
     next_slot: i64,
     clock: u64,
@@ -87,12 +91,16 @@ impl Host {
         let state = Arc::clone(&running);
         let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_CHECK);
         lua.set_global_hook(triggers, move |_, _| state.check().map(|()| VmState::Continue))?;
-        lua.set_memory_limit(MEMORY_BYTES_MAX)?;
+        let names = Arc::new(Names::new(&lua)?);
+        let (keys, argv) = (lua.create_string("KEYS")?, lua.create_string("ARGV")?);
         let functions = lua.create_table()?;
-        let (scripts, shas) = (HashMap::new(), HashMap::new());
+        let (scripts, shas) = (HashMap::default(), HashMap::default());
         Ok(Host {
             lua,
             globals,
+            keys,
+            argv,
+            names,
             run,
             functions,
             running,
@@ -201,11 +209,12 @@ impl Host {
     pub fn start(&self, script: &Chosen, keys: &[&[u8]], args: &[&[u8]]) -> mlua::Result<Run> {
         self.running.reset();
         self.json.reset();
-        self.globals.raw_set("KEYS", self.list(keys)?)?;
-        self.globals.raw_set("ARGV", self.list(args)?)?;
+        self.globals.raw_set(&self.keys, self.list(keys)?)?;
+        self.globals.raw_set(&self.argv, self.list(args)?)?;
         let function = self.functions.raw_get(script.slot)?;
         let (lua, run, running) = (self.lua.clone(), self.run.clone(), Arc::clone(&self.running));
-        Ok(Run { lua, run, running, function, sha: Arc::clone(&script.sha) })
+        let names = Arc::clone(&self.names);
+        Ok(Run { lua, run, running, names, function, sha: Arc::clone(&script.sha) })
     }
 
     fn list(&self, words: &[&[u8]]) -> mlua::Result<Table> {
@@ -222,6 +231,7 @@ pub(super) struct Run {
     lua: Lua,
     run: Function,
     running: Arc<api::Running>,
+    names: Arc<Names>,
     function: Function,
     sha: Arc<str>,
 }
@@ -230,9 +240,13 @@ impl Run {
     /// Runs the script and appends its reply, or its error.
     pub fn finish(self, resp3: bool, out: &mut Vec<u8>) {
         let start = out.len();
-        let error = match self.run.call::<(bool, Value)>(&self.function) {
+        limit_memory(&self.lua, true);
+        let ended = self.run.call::<(bool, Value)>(&self.function);
+        limit_memory(&self.lua, false);
+        let error = match ended {
             Ok((true, value)) => {
-                let protocols = Protocols { resp3, script_resp3: self.running.speaks_resp3() };
+                let protocols =
+                    Protocols { names: &self.names, resp3, script_resp3: self.running.speaks_resp3() };
                 match convert::to_reply(&value, protocols, out) {
                     Ok(()) => return,
                     Err(error) => self.describe(&raised::Raised::of(&error).to_string()),
@@ -269,6 +283,13 @@ impl Run {
     fn describe(&self, text: &str) -> Vec<u8> {
         format!("ERR {text} script: {}.", self.sha).into_bytes()
     }
+}
+
+/// Only what scripts do themselves is limited: with a limit each step of the conversions here would be guarded, and they
+/// make no more than the keyspace has.
+fn limit_memory(lua: &Lua, on: bool) {
+    let bytes_max = if on { MEMORY_BYTES_MAX } else { 0 };
+    lua.set_memory_limit(bytes_max).expect("this process made the Lua state");
 }
 
 /// The checksum in hexadecimal digits, by which scripts are known.

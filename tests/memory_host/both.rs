@@ -142,6 +142,20 @@ impl Both {
         }
     }
 
+    /// CLIENT UNBLOCK, by somebody else, on both sides.
+    pub fn unblock(&mut self, redis_id: u64, name: &'static str, with_error: bool) {
+        let how = if with_error { "ERROR" } else { "TIMEOUT" };
+        let reply = self.redis.client().call(&["CLIENT", "UNBLOCK", &redis_id.to_string(), how]);
+        let id = self.id_of(name);
+        assert_eq!((&*reply, self.engine.unblock(id, with_error)), (b":1\r\n".as_slice(), true));
+    }
+
+    /// How Redis calls a connection that does not wait.
+    pub fn redis_id(&mut self, name: &'static str) -> u64 {
+        let reply = self.client(name).0.call(&["CLIENT", "ID"]);
+        String::from_utf8(reply).unwrap()[1..].trim_end().parse().unwrap()
+    }
+
     pub fn id_of(&mut self, name: &'static str) -> u64 {
         self.client(name).1.id
     }

@@ -102,7 +102,7 @@ fn the_servers_commands_answer_as_in_redis() {
             "COMMAND GETKEYS SORT a STORE b",
             "COMMAND LIST FILTERBY foo x",
             "COMMAND INFO get",
-            "COMMAND INFO getset nosuch",
+            "COMMAND INFO nosuch get nosuch",
             "COMMAND LIST FILTERBY MODULE x",
         ] {
             both.say(request);

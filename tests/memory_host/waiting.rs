@@ -72,3 +72,18 @@ fn who_leaves_waits_no_more() {
     assert!(!both.engine.is_blocked(id) && !both.engine.unblock(id, true));
     both.finish();
 }
+
+#[test]
+fn another_may_end_a_wait() {
+    in_both_protocols(|both| {
+        let id = both.redis_id("x");
+        for (request, with_error) in
+            [("BLPOP l 0", false), ("BLMOVE l d LEFT LEFT 0", true), ("BZPOPMIN z 0", false)]
+        {
+            both.block("x", request);
+            both.unblock(id, "x", with_error);
+            both.receive("x");
+        }
+        both.say_as("x", "PING");
+    });
+}

@@ -83,13 +83,15 @@ pub(super) fn know(argv: &Argv<'_>) -> Result<Known, Unknown> {
         true => Unknown::Subcommand,
         false => Unknown::Command,
     })?;
-    let answerer = match (commands::handler(row), calls::of(row)) {
-        (Some(handler), _) => Answerer::Keys(handler),
-        (None, Some(call)) => Answerer::Engine(call),
-        (None, None) if is_own(row) => Answerer::Session,
-        // Of a container only its subcommands are answered; alone it has too few arguments.
-        (None, None) if row.has_subcommands() => return Err(Unknown::Arity(row)),
-        (None, None) => return Err(Unknown::Lacking),
+    let answerer = match commands::handler(row) {
+        Some(handler) => Answerer::Keys(handler),
+        None => match calls::of(row) {
+            Some(call) => Answerer::Engine(call),
+            None if is_own(row) => Answerer::Session,
+            // Of a container only its subcommands are answered; alone it has too few arguments.
+            None if row.has_subcommands() => return Err(Unknown::Arity(row)),
+            None => return Err(Unknown::Lacking),
+        },
     };
     if !row.arity_fits(argv.len()) {
         return Err(Unknown::Arity(row));

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::convert;
 use super::number::push_general;
 use super::raised::{Raised, bad_argument, raise, raise_at, with_code};
-use super::{TIME_MAX, bits, json, sha1_hex};
+use super::{TIME_MAX, bits, json, limit_memory, sha1_hex};
 
 /// Runs one command for the running script, its reply in RESP3 if asked so. `Err` refuses it: the text of the error,
 /// with or without a code (`-OOM ...`).
@@ -400,5 +400,8 @@ fn command(lua: &Lua, args: MultiValue, running: &Running, execute: &Execute) ->
         let text = reply[1..].strip_suffix(b"\r\n").unwrap_or(&reply[1..]);
         return Ok(Answer::Error(text.to_vec()));
     }
-    convert::to_lua(lua, reply).map(Answer::Value)
+    limit_memory(lua, false);
+    let value = convert::to_lua(lua, reply);
+    limit_memory(lua, true);
+    value.map(Answer::Value)
 }

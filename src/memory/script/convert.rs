@@ -1,6 +1,6 @@
 //! Replies of commands as Lua values, and what a script returns as a reply. Trusts the replies: this process wrote them.
 
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, LuaString, Table, Value};
 
 use super::number::{push_general, read_number};
 use super::raised::error_table;
@@ -102,9 +102,35 @@ fn count(text: &[u8]) -> usize {
     usize::try_from(integer(text)).unwrap_or(0)
 }
 
+/// The fields that tables with a meaning have, made once: each table that a script returns is asked for them.
+pub(super) struct Names {
+    err: LuaString,
+    ok: LuaString,
+    double: LuaString,
+    map: LuaString,
+    set: LuaString,
+    big_number: LuaString,
+    verbatim_string: LuaString,
+}
+
+impl Names {
+    pub fn new(lua: &Lua) -> mlua::Result<Names> {
+        Ok(Names {
+            err: lua.create_string("err")?,
+            ok: lua.create_string("ok")?,
+            double: lua.create_string("double")?,
+            map: lua.create_string("map")?,
+            set: lua.create_string("set")?,
+            big_number: lua.create_string("big_number")?,
+            verbatim_string: lua.create_string("verbatim_string")?,
+        })
+    }
+}
+
 /// Who talks to whom.
 #[derive(Clone, Copy)]
-pub(super) struct Protocols {
+pub(super) struct Protocols<'a> {
+    pub names: &'a Names,
     /// The client's.
     pub resp3: bool,
     /// The one that the script asked for with `setresp`: only in RESP3 is false something else than nothing.
@@ -112,12 +138,12 @@ pub(super) struct Protocols {
 }
 
 /// Appends what a script returned.
-pub(super) fn to_reply(value: &Value, protocols: Protocols, out: &mut Vec<u8>) -> mlua::Result<()> {
+pub(super) fn to_reply(value: &Value, protocols: Protocols<'_>, out: &mut Vec<u8>) -> mlua::Result<()> {
     append(value, protocols, DEPTH_MAX, out)
 }
 
-fn append(value: &Value, protocols: Protocols, depth_left: usize, out: &mut Vec<u8>) -> mlua::Result<()> {
-    let Protocols { resp3, script_resp3 } = protocols;
+fn append(value: &Value, protocols: Protocols<'_>, depth_left: usize, out: &mut Vec<u8>) -> mlua::Result<()> {
+    let Protocols { resp3, script_resp3, .. } = protocols;
     match value {
         Value::String(text) => resp::bulk(out, &text.as_bytes()),
         Value::Boolean(truth) if script_resp3 => resp::boolean(out, *truth, resp3),
@@ -139,27 +165,27 @@ pub(super) fn truncate(number: f64) -> i64 {
 /// The fields are looked for in Redis's order; a table without any of them is an array up to its first nil.
 fn append_table(
     table: &Table,
-    protocols: Protocols,
+    protocols: Protocols<'_>,
     depth_left: usize,
     out: &mut Vec<u8>,
 ) -> mlua::Result<()> {
-    let resp3 = protocols.resp3;
-    if let Some(text) = text_of(table.raw_get("err")?) {
+    let Protocols { names, resp3, .. } = protocols;
+    if let Some(text) = text_of(table.raw_get(&names.err)?) {
         resp::error_bytes(out, &text);
         return Ok(());
     }
-    if let Some(text) = text_of(table.raw_get("ok")?) {
+    if let Some(text) = text_of(table.raw_get(&names.ok)?) {
         out.push(b'+');
         out.extend_from_slice(&one_line(&text));
         out.extend_from_slice(b"\r\n");
         return Ok(());
     }
-    match table.raw_get("double")? {
+    match table.raw_get(&names.double)? {
         Value::Number(number) => return append_double(number, resp3, out),
         Value::Integer(number) => return append_double(number as f64, resp3, out),
         _ => {}
     }
-    if let Value::Table(map) = table.raw_get("map")? {
+    if let Value::Table(map) = table.raw_get(&names.map)? {
         let start = out.len();
         let mut len = 0;
         map.for_each(|key: Value, value: Value| {
@@ -170,7 +196,7 @@ fn append_table(
         insert_header(out, start, |header| resp::map_header(header, len, resp3));
         return Ok(());
     }
-    if let Value::Table(set) = table.raw_get("set")? {
+    if let Value::Table(set) = table.raw_get(&names.set)? {
         let start = out.len();
         let mut len = 0;
         set.for_each(|member: Value, _: Value| {
@@ -180,7 +206,7 @@ fn append_table(
         insert_header(out, start, |header| resp::set_header(header, len, resp3));
         return Ok(());
     }
-    if let Some(digits) = text_of(table.raw_get("big_number")?) {
+    if let Some(digits) = text_of(table.raw_get(&names.big_number)?) {
         let digits = one_line(&digits);
         if resp3 {
             out.push(b'(');
@@ -191,7 +217,7 @@ fn append_table(
         }
         return Ok(());
     }
-    if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
+    if let Value::Table(verbatim) = table.raw_get(&names.verbatim_string)?
         && let Some(format) = text_of(verbatim.raw_get("format")?)
         && let Some(text) = text_of(verbatim.raw_get("string")?)
     {

@@ -56,15 +56,3 @@ fn a_script_that_never_ends_is_stopped_whatever_it_catches() {
     assert!(error.contains("not enough memory"), "{error}");
     assert_eq!(eval(&mut host, "return 1"), ":1\r\n");
 }
-
-#[test]
-fn a_small_script_takes_microseconds() {
-    let mut host = host();
-    let text = "local a = redis.call('echo', KEYS[1]) local b = redis.call('echo', ARGV[1]) return {a, b}";
-    eval(&mut host, text);
-    let started = std::time::Instant::now();
-    for _ in 0..20_000 {
-        eval(&mut host, text);
-    }
-    eprintln!("{:?} per script", started.elapsed() / 20_000);
-}
