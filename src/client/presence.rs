@@ -9,6 +9,7 @@ pub use upkeep::KeepAlive;
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::state::presence::{Beat, Command, Entry, Join};
 ///
 /// A manager stands for one connection of its process; a user with several connections (tabs, devices) is announced with
 /// the first and leaves with the last: [`for_connection`](Self::for_connection) names them. An entry lives for the ttl (60
-/// seconds) unless it is beaten: [`keep_alive`](Self::keep_alive) does that for all that joined through this manager.
+/// seconds) unless it is beaten: [`keep_alive`](Self::keep_alive) does that for all that join through this manager while it is there.
 ///
 /// ```no_run
 /// # use madcache::client::{Client, Error, PresenceManager};
@@ -44,7 +45,9 @@ pub struct PresenceManager {
     client: Client,
     connection: String,
     ttl: Duration,
+    /// What keepers beat for. Empty while there are none: then nobody would take out what has ended.
     joined: Arc<Mutex<HashMap<Entry, Kept>>>,
+    keepers: Arc<AtomicUsize>,
 }
 
 /// What was joined, and when its hints were written.
@@ -104,6 +107,7 @@ impl PresenceManager {
             connection: format!("{:032x}", u128::from_be_bytes(random())),
             ttl: Duration::from_millis(presence::TTL_MS_DEFAULT),
             joined: Arc::default(),
+            keepers: Arc::default(),
         }
     }
 
@@ -139,7 +143,11 @@ impl PresenceManager {
             unreachable!("PRESENCE.JOIN")
         };
         let (hinted, joined) = (Instant::now(), self.enter(&join).await?);
-        self.kept().insert(join.entry.clone(), Kept { join, hinted });
+        let mut kept = self.kept();
+        if self.keepers.load(Relaxed) > 0 {
+            kept.insert(join.entry.clone(), Kept { join, hinted });
+        }
+        drop(kept);
         Ok(joined)
     }
 

@@ -1,5 +1,6 @@
 //! What keeps presence true: heartbeats for the entries of a manager, and the sweep of those whose heartbeats stopped.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -18,17 +19,22 @@ const SWEEP_PACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 #[must_use = "it stops when it is dropped"]
 pub struct KeepAlive {
+    manager: PresenceManager,
     task: JoinHandle<()>,
 }
 
 impl Drop for KeepAlive {
     fn drop(&mut self) {
         self.task.abort();
+        let mut kept = self.manager.kept();
+        if self.manager.keepers.fetch_sub(1, Relaxed) == 1 {
+            kept.clear();
+        }
     }
 }
 
 impl PresenceManager {
-    /// Keeps all that joined through this manager online, three beats within a ttl, and joins again what the server has
+    /// Keeps all that join through this manager from now on online, three beats within a ttl, and joins again what the server has
     /// forgotten. Sweeps expired entries of all channels about each second, as daemons do, so that a leave is announced
     /// where no daemon is. What fails is done again the next time.
     ///
@@ -36,7 +42,9 @@ impl PresenceManager {
     /// Outside of a tokio runtime.
     pub fn keep_alive(&self) -> KeepAlive {
         let manager = self.clone();
+        self.keepers.fetch_add(1, Relaxed);
         KeepAlive {
+            manager: self.clone(),
             task: tokio::spawn(async move {
                 tokio::join!(manager.beat_on(), manager.sweep_on());
             }),
