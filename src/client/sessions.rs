@@ -13,7 +13,7 @@ use crate::state::{Call, Reply};
 
 pub use crate::state::session::Surplus;
 
-/// A cautious way to say which command was asked for: `parse` gives the variant of the name.
+/// The checked command of these words, which name the variant: `parse` gives no other.
 macro_rules! session_command {
     ($variant:ident, $words:expr) => {
         match command($words)? {
