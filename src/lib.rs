@@ -6,8 +6,9 @@
 //! 2. `config`, `logging`, `rules`, `metrics`
 //! 3. `cache`: L1, which knows nobody who uses it; `memory`: the embedded engine, likewise
 //! 4. `state`: the shared-state commands as scripts, for daemon and client alike
-//! 5. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
-//! 6. `l2`, `admin`, `app`: what is no client's business
+//! 5. `client`: the typed API for Rust programs, over a daemon or a Redis
+//! 6. `shared`, `upstream`, `session`, `worker`, `server`: the serving of clients; they know each other
+//! 7. `l2`, `admin`, `app`: what is no client's business
 //!
 //! `tests/structure.rs` holds the table of who may import whom.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@
 pub mod admin;
 pub mod app;
 pub mod cache;
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
