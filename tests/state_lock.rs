@@ -425,7 +425,7 @@ fn random_histories_have_one_holder_and_growing_fences() {
             4 => drop(locks.run(&format!("RELEASE a {token}"))),
             5 => drop(locks.run(&format!("EXTEND a {token} {}", 1 + random(3000)))),
             6 => drop(locks.cancel(numbers)),
-            _ if random(4) == 0 => drop(locks.redis("SET lock:a c7 NX PX 20")),
+            _ if random(4) == 0 => drop(locks.redis("SET lock:a c7 NX PX 60000")),
             _ => drop(locks.run("FORCE a")),
         }
         let holders: Vec<String> = (0..8)

@@ -260,7 +260,7 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         let error = Setup::new(text).error(&[URL]);
         assert!(error.contains(part), "{text}: {error}");
     }
-    assert!(Setup::new("").error(&[]).contains("no upstream is set"));
+    assert!(Setup::new("[cache]\ndriver = 'redis'").error(&[]).contains("no upstream is set"));
 }
 
 #[test]
