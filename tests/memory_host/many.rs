@@ -121,3 +121,36 @@ fn only_the_last_evaluated_scripts_are_kept_and_all_loaded_ones() {
     assert!(info.contains("number_of_cached_scripts:1001\r\n"), "{info}");
     assert_eq!(ask(&engine, &mut caller, &["EVAL", "return 8999", "0"]), ":8999\r\n");
 }
+
+#[test]
+fn scripts_that_ask_for_too_much_end_with_an_error_and_harm_nobody() {
+    let (engine, _) = engine();
+    let mut caller = engine.connect(1);
+    for (script, error) in [
+        ("local function f() return 1 + f() end return f()", "stack overflow"),
+        ("local function f() return pcall(f) end f() return 1", ""),
+        ("local t = {} t.t = t return cjson.encode(t)", "excessive nesting"),
+        ("local t = {} t[1] = t return t", ""),
+        ("return string.rep('x', 1e10)", "not enough memory"),
+        ("local s = 'x' while true do s = s .. s end", "not enough memory"),
+        ("return unpack({}, 1, 1e7)", "too many results to unpack"),
+        ("return redis.call('mget', unpack({}, 1, 7990))", "must be strings or integers"),
+        ("error({})", "ERR unknown error"),
+        ("error(setmetatable({}, {__index = error}))", "ERR unknown error"),
+        ("return setmetatable({}, {__index = error})", ""),
+        ("table.insert(_G, 1) table.insert(redis, 1) return 1", ""),
+        ("coroutine.wrap(function() while true do end end)()", "ran for more than 5000 ms"),
+        (
+            "xpcall(function() while true do end end, function() while true do end end) while true do end",
+            "5000 ms",
+        ),
+    ] {
+        let reply = ask(&engine, &mut caller, &["EVAL", script, "0"]);
+        assert_eq!(reply.starts_with('-'), !error.is_empty(), "{script}: {reply}");
+        assert!(reply.contains(error), "{script}: {reply}");
+        assert_eq!(
+            ask(&engine, &mut caller, &["EVAL", "return {1, KEYS[1]}", "1", "k"]),
+            "*2\r\n:1\r\n$1\r\nk\r\n"
+        );
+    }
+}

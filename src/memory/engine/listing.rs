@@ -95,9 +95,9 @@ fn describe(turn: &mut Turn<'_>, row: &'static Row) {
     let all = categories_of(traits);
     reply.set(all.len());
     all.iter().for_each(|category| reply.simple(&format!("@{category}")));
-    reply.array(0);
+    reply.set(0);
     describe_keys(turn, row, traits);
-    resp::array_header(turn.out, inner.len());
+    turn.reply().set(inner.len());
     inner.into_iter().for_each(|row| describe(turn, row));
 }
 
@@ -111,9 +111,9 @@ fn categories_of(traits: &'static Traits) -> Vec<&'static str> {
 fn describe_keys(turn: &mut Turn<'_>, row: &Row, traits: &Traits) {
     let resp3 = turn.caller.resp3;
     let out = &mut *turn.out;
-    let Keys::Range { first, last, step } = row.keys else { return resp::array_header(out, 0) };
+    let Keys::Range { first, last, step } = row.keys else { return resp::set_header(out, 0, resp3) };
     let (flag, access) = if traits.writes { ("RW", "update") } else { ("RO", "access") };
-    resp::array_header(out, 1);
+    resp::set_header(out, 1, resp3);
     resp::map_header(out, 3, resp3);
     resp::bulk(out, b"flags");
     resp::set_header(out, 2, resp3);

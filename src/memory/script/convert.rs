@@ -188,21 +188,22 @@ fn append_table(
     if let Value::Table(map) = table.raw_get(&names.map)? {
         let start = out.len();
         let mut len = 0;
-        map.for_each(|key: Value, value: Value| {
+        for pair in map.pairs::<Value, Value>() {
+            let (key, value) = pair?;
             len += 1;
             append(&key, protocols, depth_left, out)?;
-            append(&value, protocols, depth_left, out)
-        })?;
+            append(&value, protocols, depth_left, out)?;
+        }
         insert_header(out, start, |header| resp::map_header(header, len, resp3));
         return Ok(());
     }
     if let Value::Table(set) = table.raw_get(&names.set)? {
         let start = out.len();
         let mut len = 0;
-        set.for_each(|member: Value, _: Value| {
+        for pair in set.pairs::<Value, Value>() {
             len += 1;
-            append(&member, protocols, depth_left, out)
-        })?;
+            append(&pair?.0, protocols, depth_left, out)?;
+        }
         insert_header(out, start, |header| resp::set_header(header, len, resp3));
         return Ok(());
     }

@@ -294,7 +294,9 @@ impl Writer {
     fn object(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
         self.out.push(b'{');
         let mut first = true;
-        table.for_each(|key: Value, value: Value| {
+        // A closure called by Lua would nest with the tables, and Lua's C stack ends before JSON's depth.
+        for pair in table.pairs::<Value, Value>() {
+            let (key, value) = pair?;
             if !std::mem::take(&mut first) {
                 self.out.push(b',');
             }
@@ -310,8 +312,8 @@ impl Writer {
                 }
             }
             self.out.push(b':');
-            self.value(&value, depth)
-        })?;
+            self.value(&value, depth)?;
+        }
         self.out.push(b'}');
         Ok(())
     }

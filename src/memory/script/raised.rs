@@ -36,7 +36,10 @@ impl Raised {
                 Some(raised) => raised.clone(),
                 None => Raised::Text(cause.to_string().into_bytes()),
             },
-            Error::RuntimeError(text) | Error::MemoryError(text) => Raised::Text(text.clone().into_bytes()),
+            Error::RuntimeError(text) | Error::MemoryError(text) => {
+                let text = text.split("\nstack traceback:").next().unwrap_or_default();
+                Raised::Text(text.as_bytes().to_vec())
+            }
             Error::StackError => Raised::Text(b"stack overflow".to_vec()),
             other => Raised::Text(other.to_string().into_bytes()),
         }
