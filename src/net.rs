@@ -43,6 +43,27 @@ impl Incoming {
         })?;
         Poll::Ready(Ok(into.filled().len()))
     }
+
+    /// The same until there is nothing more: what comes in while a read is looked at is read with it, so that batches are
+    /// large where one stream carries much.
+    pub fn poll_read_on(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let read = match self {
+                Incoming::Tcp(half) => {
+                    ready!(half.as_ref().poll_read_ready(cx))?;
+                    half.try_read(into)
+                }
+                Incoming::Unix(half) => {
+                    ready!(half.as_ref().poll_read_ready(cx))?;
+                    half.try_read(into)
+                }
+            };
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
 }
 
 macro_rules! each {

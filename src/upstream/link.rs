@@ -365,7 +365,7 @@ impl Link {
         scanner: &mut ReplyScanner,
     ) -> Poll<io::Result<usize>> {
         let mut scratch = worker.link_scratch.borrow_mut();
-        let n = ready!(incoming.poll_read(cx, &mut scratch))?;
+        let n = ready!(incoming.poll_read_on(cx, &mut scratch))?;
         if n == 0 {
             return Poll::Ready(Ok(0));
         }
