@@ -7,7 +7,7 @@
 //! - LEAVE: behind it `Hint::forget`: for the connection, and for the user too where `last` was answered.
 //! - LEAVEALL: `hints::of_connection`, then for each entry found `Entry::left` and `Hint::forget`; the answer is how many
 //!   were `Left::removed`. CHANNELS: `hints::of_user`, then `present` for each channel, and `Hint::forget` for those where
-//!   the user is not. Inside MULTI the hints are read when the command is queued.
+//!   the user is not. The daemon refuses both inside MULTI.
 //! - HEARTBEAT: `heartbeats`; the answers in the order of the beats. The hints' own life is longer than any entry's by an
 //!   hour: write those of a beaten entry again with its first beat here and then each `hints::REFRESH`.
 //! - BIND: a JOIN carries the session's binding (random, the same for all its JOINs). Its entries are beaten each
