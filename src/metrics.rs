@@ -161,6 +161,8 @@ counters! {
     forwarded,
     /// Barrier rounds.
     barriers,
+    /// Barriers that were begun with their script and proved nothing, so that another one followed.
+    barriers_repeated,
     /// Tracked links that did not answer a barrier in time.
     barrier_fences,
     /// Connections that were accepted.

@@ -23,7 +23,7 @@ use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
 use crate::upstream::{Credentials, Purpose};
-use crate::worker::Worker;
+use crate::worker::{Told, Worker};
 
 /// A task for another worker: it runs there between two scheduler ticks.
 pub type Errand = Box<dyn FnOnce(&std::rc::Rc<Worker>) + Send>;
@@ -33,13 +33,15 @@ pub enum Mail {
     Client(crate::server::Accepted),
     /// A flight of another worker has landed.
     Landed(Follower, Landing),
-    /// Ping your tracked links and tell that worker when all have answered.
+    /// Ask your tracked links and tell that worker when all have answered. `early`: ask them for the time.
     Barrier {
         from: u16,
         round: u64,
+        early: bool,
     },
     BarrierDone {
         round: u64,
+        told: Told,
     },
     Errand(Errand),
 }

@@ -27,8 +27,9 @@ use crate::metrics::WorkerMetrics;
 use crate::net::BufferPool;
 use crate::session::Session;
 use crate::shared::{Landing, Live, Mail, Shared};
-use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
+use crate::upstream::{Frame, Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
+pub use barrier::Told;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
 pub use scripts::{CALLER_WORKER_BITS, Running};
@@ -160,8 +161,8 @@ impl Worker {
             Mail::Client(accepted) => Session::begin(self, accepted),
             Mail::Landed(to, Landing::Reply { reply, stripe }) => self.landed_elsewhere(to, reply, stripe),
             Mail::Landed(to, Landing::ReadAgain(wire)) => self.follower_reply(to, None, &wire),
-            Mail::Barrier { from, round } => self.barrier_asked(from, round),
-            Mail::BarrierDone { round } => self.barrier_returned(round),
+            Mail::Barrier { from, round, early } => self.barrier_asked(from, round, early),
+            Mail::BarrierDone { round, told } => self.barrier_returned(round, told),
             Mail::Errand(errand) => errand(self),
         }
     }
@@ -197,8 +198,13 @@ impl Worker {
                 session.resume(self);
             }
         }
+        self.start_early_barriers();
         self.start_barrier();
         let mut links = self.tick.links.take();
+        // Tracked links last: what they tell of an early barrier is to be of after the script.
+        for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
+            link.flush(self);
+        }
         for link in links.drain(..) {
             link.flush(self);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::{self, Login, Refusal};
-use super::pending::{Expect, Failure, Frame, Pending};
+use super::pending::{Aftermath, Expect, Failure, Frame, Pending};
 use super::pinned::PinnedState;
 use super::{LinkSet, replies};
 use crate::cache::Lease;
@@ -22,7 +22,7 @@ use crate::command::Group;
 use crate::net::{BIG_PIECE_BYTES, Incoming, OutBuf, Stream};
 use crate::resp::{ReplyScan, ReplyScanner};
 use crate::session::Session;
-use crate::worker::Worker;
+use crate::worker::{Told, Worker};
 
 /// What a link is for. Only these combinations exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,10 @@ pub struct Link {
     last_byte: Cell<Moment>,
     last_use: Cell<Moment>,
     round_trip: Cell<Duration>,
+    /// Barriers that began early, each for what was sent before its mark here; the oldest first.
+    pub marks: RefCell<VecDeque<u64>>,
+    /// L2 refuses TIME to this link's user.
+    timeless: Cell<bool>,
     /// Scripts whose text L2 was sent here.
     carried: RefCell<Vec<&'static str>>,
     /// Sessions that wait for room.
@@ -109,6 +113,8 @@ impl Link {
             last_byte: Cell::new(Moment::now()),
             last_use: Cell::new(Moment::now()),
             round_trip: Cell::new(Duration::from_millis(1)),
+            marks: RefCell::default(),
+            timeless: Cell::new(!set.user.is_own()),
             carried: RefCell::default(),
             waiting: RefCell::default(),
             lease,
@@ -154,6 +160,17 @@ impl Link {
         known
     }
 
+    /// Whether L2 tells the time here, and what is sent goes out at once.
+    pub fn tells_time(&self) -> bool {
+        !self.timeless.get() && self.phase.get() == Phase::Ready && !self.writing.get()
+    }
+
+    /// The time in a reply to TIME. Who is refused it is not asked again: refusals stand in L2's ACL LOG.
+    pub fn told(&self, frame: &[u8]) -> Told {
+        self.timeless.set(self.timeless.get() || frame.starts_with(b"-"));
+        Told::parse(frame)
+    }
+
     /// How long the oldest request waits for its reply.
     pub fn oldest_wait(&self, now: Moment) -> Duration {
         self.pending.borrow().front().map_or(Duration::ZERO, |first| now.since(first.sent))
@@ -185,6 +202,9 @@ impl Link {
 
     fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, expect: Expect, group: Group) {
         debug_assert!(self.is_usable(), "closed links take no requests");
+        if matches!(expect, Expect::WriteUnknown(_, _, Aftermath::Barrier)) {
+            worker.barrier_is_coming(self);
+        }
         let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
         self.pending.borrow_mut().push_back(Pending { expect, sent, starts_at, pushed: None, group });
         self.queue(worker, len);

@@ -46,9 +46,11 @@ pub enum Expect {
     FillEachTtl,
     /// On a pinned link; see `pinned`.
     Pinned(Asker, crate::upstream::PinnedExpect),
-    /// A barrier's PING.
+    /// A barrier's sign of life, or TIME for one that began early.
     Barrier(u64),
-    /// A barrier's PING on behalf of another worker.
+    /// TIME behind the writes that a barrier was begun early for.
+    Mark(u64),
+    /// A barrier's request on behalf of another worker.
     BarrierFor {
         worker: u16,
         round: u64,

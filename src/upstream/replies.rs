@@ -8,7 +8,7 @@ use super::pending::{Aftermath, Expect, Failure, Fill, Pending};
 use super::{FillEach, pinned};
 use crate::cache::{Entry, StripeSet, Terms};
 use crate::resp;
-use crate::worker::Worker;
+use crate::worker::{Told, Worker};
 
 /// A push. On a tracked link: keys that were written somewhere, or (null) all of them. On another shared link it
 /// belongs to the request that L2 is answering (DEBUG PROTOCOL PUSH, modules), and goes with its reply.
@@ -95,7 +95,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
                 worker.shared.revoke_leases();
             }
             if worker.caches() && aftermath == Aftermath::Barrier {
-                worker.hold_for_barrier(asker, frame.into_bytes());
+                worker.hold_for_barrier(link, asker, frame.into_bytes());
             } else {
                 asker.session.answer(worker, asker.seq, frame);
             }
@@ -126,8 +126,11 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
             }
         }
         Expect::FillEachTtl => {}
-        Expect::Barrier(round) => worker.barrier_returned(round),
-        Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round),
+        Expect::Barrier(round) => worker.barrier_returned(round, link.told(frame.as_slice())),
+        Expect::BarrierFor { worker: to, round } => {
+            worker.barrier_answered(to, round, link.told(frame.as_slice()));
+        }
+        Expect::Mark(round) => worker.mark_returned(link, round, link.told(frame.as_slice()), sent),
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
             // The one who asked may have gone.
@@ -210,8 +213,9 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         Expect::FillValue(fill) | Expect::FillTtl(fill) => fill_failed(worker, *fill),
         Expect::FillEach(each) => FillEach::failed(*each, worker),
         Expect::Pinned(asker, expect) => pinned::failed(worker, asker, expect, failure),
-        Expect::Barrier(round) => worker.barrier_returned(round),
-        Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round),
+        Expect::Barrier(round) => worker.barrier_returned(round, Told::ALL),
+        Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round, Told::ALL),
+        Expect::Mark(round) => worker.mark_lost(round),
         Expect::Internal(_) | Expect::FillEachTtl | Expect::Nobody => {}
     }
 }

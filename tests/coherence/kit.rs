@@ -297,8 +297,11 @@ impl<'a> HitsCount<'a> {
     pub fn from_now(daemon: &'a Daemon) -> HitsCount<'a> {
         HitsCount { daemon, before: daemon.stat("l1_hits") }
     }
+    pub fn seen(&self) -> u64 {
+        self.daemon.stat("l1_hits") - self.before
+    }
     pub fn at_least(&self, hits: u64, of: impl std::fmt::Display) {
-        let seen = self.daemon.stat("l1_hits") - self.before;
+        let seen = self.seen();
         assert!(seen >= hits, "only {seen} of {of} came from L1: the test saw nothing");
     }
 }

@@ -6,7 +6,7 @@ use crate::kit::{
     words,
 };
 use crate::support::Client;
-use crate::support::fake_l2::{Links, Side};
+use crate::support::fake_l2::{Frame, Links, Side};
 
 const SCRIPT: &str = "redis.call('SET', 'k' .. ARGV[1], ARGV[2]) return ARGV[2]";
 const FAILING: &str =
@@ -119,14 +119,70 @@ fn a_barrier_asks_every_tracked_link_that_has_entries() {
     l2.direct().call(&["SET", "k", "v"]);
     l2.warm(&mut sessions[0], &["GET", "k"]);
     assert!(l2.fake.open(Links::Tracked) > 0);
-    let pings = || l2.fake.count(|frame| frame.side == Side::Request && frame.tracked && frame.named("PING"));
+    let asks = |frame: &Frame| frame.named("PING") || frame.named("TIME");
+    let asked = || l2.fake.count(|frame| frame.side == Side::Request && frame.tracked && asks(frame));
     // The sessions of the worker whose link it is, and those of the other.
     for (nth, session) in sessions.iter_mut().enumerate() {
-        let (barriers, before) = (l2.daemon.stat("barriers"), pings());
+        let (barriers, before) = (l2.daemon.stat("barriers"), asked());
         session.call(&words("EVAL return(1) 0"));
         assert!(l2.daemon.stat("barriers") > barriers, "EVAL of session {nth} without a barrier");
-        assert!(pings() > before, "a barrier of session {nth} without a PING on a tracked link");
+        assert!(asked() > before, "a barrier of session {nth} that asked no tracked link");
     }
+}
+
+#[test]
+fn a_barrier_runs_beside_its_script() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    setup.direct().call(&["SET", "k", "v"]);
+    crate::kit::warm(&setup.daemon, &mut session, &["GET", "k"]);
+    let (barriers, repeated) = (setup.daemon.stat("barriers"), setup.daemon.stat("barriers_repeated"));
+    for _ in 0..500 {
+        session.call(&words("EVAL return(1) 0"));
+    }
+    assert!(setup.daemon.stat("barriers") - barriers >= 500);
+    let repeated = setup.daemon.stat("barriers_repeated") - repeated;
+    assert!(repeated < 250, "{repeated} of 500 scripts waited for a second round trip");
+}
+
+/// What a tracked link tells before the script is executed proves nothing of its pushes. `mark` is what L2's TIME
+/// behind the script answers instead of the truth.
+fn a_barrier_ahead_of_its_script(mark: Option<&'static [u8]>) {
+    let l2 = Scripted::new();
+    let (mut direct, mut sessions) = (l2.direct(), l2.sessions(8));
+    for i in 0..20 {
+        let key = format!("k{i}");
+        direct.call(&["SET", &key, "old"]);
+        l2.warm(&mut sessions[i % 8], &["GET", &key]);
+        let writer = &mut sessions[(i + 1) % 8];
+        // The next mark is held against this one's.
+        writer.call(&words("EVAL return(1) 0"));
+        let told = |frame: &Frame| frame.side == Side::Reply && frame.tracked && frame.named("TIME");
+        let before = l2.fake.count(told);
+        let scripts = l2.fake.hold(Side::Request, |frame| frame.named("EVAL"));
+        writer.send(&owned(&["EVAL", SCRIPT, "0", &i.to_string(), "new"]));
+        let script = scripts.next();
+        l2.fake.await_count("a tracked link that tells the time", before + 1, told);
+        let pushes = l2.fake.hold(Side::Push, |frame| frame.tracked);
+        let marks =
+            mark.map(|time| (l2.fake.hold(Side::Reply, |frame| !frame.tracked && frame.named("TIME")), time));
+        script.pass();
+        if let Some((marks, time)) = marks {
+            marks.next().answer(time);
+        }
+        assert_eq!(show(&sessions[(i + 1) % 8].read_frame()), "$3\r\nnew\r\n");
+        all_see_despite(pushes, &mut sessions, &["GET", &key], &bulk("new"), "the script's reply");
+    }
+}
+
+#[test]
+fn a_barrier_that_was_answered_before_its_script_proves_nothing() {
+    a_barrier_ahead_of_its_script(None);
+}
+
+#[test]
+fn a_barrier_does_not_trust_a_clock_that_was_set_back() {
+    a_barrier_ahead_of_its_script(Some(b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n"));
 }
 
 #[test]
