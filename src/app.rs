@@ -171,7 +171,11 @@ fn reload(shared: &Arc<Shared>, source: &Source) {
     logging::set_level(config.log.level);
     shared.live.store(Arc::new(Live::new(config)));
     for worker in 0..shared.mailboxes.len() {
-        let changed: crate::shared::Errand = Box::new(|worker| worker.settings_changed());
+        let changed: crate::shared::Errand = Box::new(|worker| {
+            worker.settings_changed();
+            // What was kept by the old rules and policies.
+            worker.shared.revoke_leases();
+        });
         // A full mailbox is as good as an end: the settings are read again with the next change.
         let _ = shared.mailboxes[worker].try_send(Mail::Errand(changed));
     }

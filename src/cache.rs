@@ -5,6 +5,7 @@
 //! agreeing with each other: one for all workers (moka), and a small one per worker in front of it.
 
 mod admission;
+mod denials;
 mod entry;
 mod flight;
 mod front;
@@ -13,7 +14,8 @@ mod life;
 mod stamps;
 
 pub use admission::{Admission, Sketch};
-pub use entry::{Entry, RequestId, Scope, Terms, key_of};
+pub use denials::Denials;
+pub use entry::{Derived, Entry, RequestId, Scope, Terms, key_of};
 pub use flight::{Flight, Flights, Follower, Joined};
 pub use front::FrontTable;
 pub use lease::Lease;
@@ -64,6 +66,7 @@ pub struct Cache {
     pub stamps: Stamps,
     pub flights: Flights,
     pub sketch: Sketch,
+    pub denials: Denials,
     store: moka::sync::Cache<u64, Entry, AsItIs>,
     evictions: Arc<AtomicU64>,
     /// Set while L2 cannot be reached: entries whose rule allows it may then be shown past their proof.
@@ -88,6 +91,7 @@ impl Cache {
             stamps: Stamps::new(config.bytes_max),
             flights: Flights::default(),
             sketch: Sketch::new(),
+            denials: Denials::default(),
             store,
             evictions,
             l2_down: AtomicBool::new(false),
@@ -107,6 +111,19 @@ impl Cache {
         if !self.stamps.is_claimed(id.stripe) {
             return None;
         }
+        self.find(front, id, now, freshness, show)
+    }
+
+    /// The same where the stripe of the request is not known.
+    #[inline]
+    pub fn find<R>(
+        &self,
+        front: &mut FrontTable,
+        id: &RequestId<'_>,
+        now: Moment,
+        freshness: Duration,
+        show: impl FnOnce(&Entry) -> R,
+    ) -> Option<R> {
         if let Some(entry) = front.get(id) {
             if self.is_valid(entry, now, freshness) {
                 let shown = show(entry);

@@ -7,6 +7,7 @@ mod dispatch;
 mod embedded;
 mod hello;
 mod input;
+mod kept;
 mod lanes;
 mod local;
 mod locks;
@@ -314,6 +315,9 @@ impl Session {
             }
             match place.what {
                 Waits::Ready(bytes) => write_frame(worker, &mut st.out, Frame::Owned(bytes)),
+                Waits::Provisional(entry) if entry.as_derived().is_some() => {
+                    self.tell_in_turn(worker, st, &entry);
+                }
                 Waits::Provisional(entry) => {
                     worker.metrics.l1_hits.add(1);
                     write_frame(worker, &mut st.out, Frame::Borrowed(entry.reply()));

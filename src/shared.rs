@@ -184,6 +184,11 @@ impl Shared {
         self.hasher.hash_one(bytes)
     }
 
+    /// The same of a value; never equal to a hash of bytes by intent.
+    pub fn hash_of(&self, value: &impl std::hash::Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
     pub fn slots(&self) -> Slots {
         match self.slots.load(Relaxed) {
             1 => Slots::Plain,

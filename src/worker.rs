@@ -10,7 +10,7 @@ mod sweeps;
 mod upkeep;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::shared::{Landing, Live, Mail, Shared};
 use crate::upstream::{Frame, Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
 pub use barrier::Told;
+pub use reads::pttl;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
 pub use scripts::{CALLER_WORKER_BITS, Running};
@@ -63,6 +64,8 @@ pub struct Worker {
     pub rights: Rights,
     barriers: Barriers,
     sweeps: Sweeps,
+    /// Keys (by hash) of user sessions of which a use is being written down.
+    pub touches: RefCell<HashSet<u64>>,
     /// Who runs scripts on the embedded engine.
     script_caller: RefCell<Option<crate::memory::Caller>>,
     tick: Tick,
@@ -139,6 +142,7 @@ impl Worker {
             rights: Rights::default(),
             barriers: Barriers::default(),
             sweeps: Sweeps::default(),
+            touches: RefCell::default(),
             script_caller: RefCell::default(),
             tick: Tick::default(),
             shared,
@@ -392,9 +396,19 @@ impl Worker {
 
     /// How long this reply may live, by its key's rules and its PTTL in L2.
     pub fn life_of(&self, id: &RequestId<'_>, reply: &[u8], pttl_ms: i64) -> Option<crate::cache::Life> {
+        self.life_of_key(crate::cache::key_of(id), id, reply, pttl_ms)
+    }
+
+    /// The same for a request that does not name its key.
+    pub fn life_of_key(
+        &self,
+        key: &[u8],
+        id: &RequestId<'_>,
+        reply: &[u8],
+        pttl_ms: i64,
+    ) -> Option<crate::cache::Life> {
         let live = self.live.borrow();
         let cache = &live.config.cache;
-        let key = crate::cache::key_of(id);
         let verdict = live.rules.verdict(key);
         if !verdict.cache || reply.len() > self.reply_bytes_max() {
             return None;

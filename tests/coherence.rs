@@ -10,6 +10,8 @@ mod fake;
 mod fills;
 #[path = "coherence/flights.rs"]
 mod flights;
+#[path = "coherence/kept.rs"]
+mod kept;
 #[path = "coherence/kit.rs"]
 mod kit;
 #[path = "coherence/losing_links.rs"]

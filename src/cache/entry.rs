@@ -62,6 +62,20 @@ pub struct Terms {
     pub stale_ms_max: u32,
 }
 
+/// What an entry knows beside its reply, where that is not what clients get: they are told what follows from it when
+/// they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Derived<'a> {
+    /// The key that the reply was made of. The request does not name it.
+    pub key: &'a [u8],
+    /// When the request was sent.
+    pub sent: Moment,
+    /// How to read the reply; means something to whoever stored it alone.
+    pub kind: u8,
+}
+
+const DERIVED_HEAD_LEN: usize = 9;
+
 /// What stands before the bytes of an entry.
 pub struct Head {
     pub hash: u64,
@@ -71,6 +85,7 @@ pub struct Head {
     hit: AtomicBool,
     pub stripe: Stripe,
     tail_at: u32,
+    wire_len: u32,
     reply_at: u32,
     pub terms: Terms,
 }
@@ -93,9 +108,17 @@ const OVERHEAD_BYTES: usize = 200;
 impl Entry {
     /// `reply` is copied: a slice of a read buffer would keep the whole buffer alive.
     pub fn new(id: &RequestId<'_>, reply: &[u8], terms: Terms) -> Entry {
-        let mut bytes = Vec::with_capacity(id.wire.len() + reply.len());
-        bytes.extend_from_slice(id.wire);
-        bytes.extend_from_slice(reply);
+        Entry::with_parts(id, [&[], &[], &[]], reply, terms)
+    }
+
+    /// One whose reply is not what clients get.
+    pub fn derived(id: &RequestId<'_>, derived: Derived<'_>, reply: &[u8], terms: Terms) -> Entry {
+        let sent = derived.sent.0.to_le_bytes();
+        Entry::with_parts(id, [&[derived.kind], &sent, derived.key], reply, terms)
+    }
+
+    fn with_parts(id: &RequestId<'_>, derived: [&[u8]; 3], reply: &[u8], terms: Terms) -> Entry {
+        let bytes = [id.wire, derived[0], derived[1], derived[2], reply].concat();
         let head = Head {
             hash: id.hash,
             key_hash: id.key_hash,
@@ -104,7 +127,8 @@ impl Entry {
             hit: AtomicBool::new(false),
             stripe: id.stripe,
             tail_at: id.tail_at as u32,
-            reply_at: id.wire.len() as u32,
+            wire_len: id.wire.len() as u32,
+            reply_at: (bytes.len() - reply.len()) as u32,
             terms,
         };
         Entry(ThinArc::from_header_and_slice(head, &bytes))
@@ -121,12 +145,23 @@ impl Entry {
     }
 
     pub fn wire(&self) -> &[u8] {
-        &self.bytes()[..self.reply_at as usize]
+        &self.bytes()[..self.wire_len as usize]
     }
 
-    /// The key: the first argument after the name.
+    #[inline]
+    pub fn as_derived(&self) -> Option<Derived<'_>> {
+        let (head, key) = self.bytes()[self.wire_len as usize..self.reply_at as usize]
+            .split_first_chunk::<DERIVED_HEAD_LEN>()?;
+        let &[kind, ref sent @ ..] = head;
+        Some(Derived { key, sent: Moment(u64::from_le_bytes(*sent)), kind })
+    }
+
+    /// The key: unless it is derived, the first argument after the name.
     pub fn key(&self) -> &[u8] {
-        first_argument(&self.wire()[self.tail_at as usize..])
+        match self.as_derived() {
+            Some(derived) => derived.key,
+            None => first_argument(&self.wire()[self.tail_at as usize..]),
+        }
     }
 
     pub fn id(&self) -> RequestId<'_> {

@@ -33,6 +33,7 @@ fn says_missing(command: &str, reply: &[u8]) -> bool {
         | "ZRANGEBYLEX" | "ZREVRANGE" | "ZREVRANGEBYSCORE" | "ZREVRANGEBYLEX" | "XRANGE" | "XREVRANGE" => {
             matches!(reply, b"*0\r\n" | b"~0\r\n" | b"%0\r\n")
         }
+        "SESSION.VALIDATE" => reply == b"_\r\n",
         _ => false,
     }
 }

@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 
 use super::dispatch::Request;
 use super::input::Step;
+use super::kept::{is_kept, still_tells};
 use super::{PASSED_LEN, Park, Session, State, Waits};
 use crate::cache::{Admission, Cache, Entry, Follower, RequestId, Scope, Stripe, StripeSet};
 use crate::clock::Moment;
-use crate::command::{self, Group, Row, Shape};
+use crate::command::{self, Group, Route, Row, Shape};
 use crate::resp;
 use crate::upstream::{Each, Expect, KeyedRead};
 use crate::worker::Worker;
@@ -22,12 +23,12 @@ const EACH_MAX: usize = 64;
 impl Session {
     /// L1, if this session may use it now.
     #[inline]
-    fn l1<'w>(&self, worker: &'w Worker, st: &State) -> Option<&'w Arc<Cache>> {
+    pub(super) fn l1<'w>(&self, worker: &'w Worker, st: &State) -> Option<&'w Arc<Cache>> {
         worker.shared.cache.as_ref().filter(|_| may_use_l1(worker, st))
     }
 
     #[inline]
-    fn scope(st: &State) -> Scope {
+    pub(super) fn scope(st: &State) -> Scope {
         Scope { user: st.identity.user.id, db: st.identity.db, resp3: st.identity.resp3 }
     }
 
@@ -95,7 +96,9 @@ impl Session {
     /// Whether a hit may still be shown now that its turn has come.
     pub(super) fn may_show(&self, worker: &Worker, st: &State, entry: &Entry) -> bool {
         let Some(cache) = self.l1(worker, st) else { return false };
-        cache.is_valid(entry, worker.now(), worker.freshness()) && !older_than_passed(st, entry)
+        cache.is_valid(entry, worker.now(), worker.freshness())
+            && !older_than_passed(st, entry)
+            && still_tells(entry, worker.now())
     }
 
     fn miss(
@@ -152,6 +155,9 @@ impl Session {
         id: &RequestId<'_>,
     ) {
         let Some(cache) = worker.shared.cache.clone() else { return };
+        if command::ROWS[usize::from(id.command)].route == Route::State {
+            return self.run_again(worker, st, seq, id.wire);
+        }
         if self.l1(worker, st).is_some()
             && let Some(entry) = self.hit(worker, st, &cache, id)
         {
@@ -171,7 +177,10 @@ impl Session {
     pub fn read_again(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, wire: &[u8]) {
         let mut st = self.state.borrow_mut();
         if !st.closed && seq >= st.head {
-            self.send_again(worker, &mut st, seq, wire);
+            match is_kept(wire) {
+                true => self.run_again(worker, &mut st, seq, wire),
+                false => self.send_again(worker, &mut st, seq, wire),
+            }
             self.settle(worker, &mut st);
         }
     }
@@ -298,7 +307,7 @@ fn may_use_l1(worker: &Worker, st: &State) -> bool {
 
 /// Until pushes have been proven to be past it, an entry may be older than a reply that this session has seen.
 #[inline]
-fn older_than_passed(st: &State, entry: &Entry) -> bool {
+pub(super) fn older_than_passed(st: &State, entry: &Entry) -> bool {
     let proof = entry.terms.lease.proof();
     if proof < st.passed_all {
         return true;

@@ -90,6 +90,9 @@ impl Session {
             self.error_here(worker, st, &text);
             return Step::Next;
         }
+        if st.pin.is_none() && self.show_kept(worker, st, request, row) {
+            return Step::Next;
+        }
         let argv: SmallVec<[&[u8]; 12]> = request.args.iter().collect();
         let command = match state::parse(&argv) {
             Ok(command) => command,
@@ -120,7 +123,10 @@ impl Session {
                 self.reply_here(worker, st, |out| out.extend_from_slice(&reply));
                 Step::Next
             }
-            Ok(Plan::One(call, then)) => self.one_script(worker, st, runner, call, then),
+            Ok(Plan::One(call, then)) => {
+                let kept = self.run_to_keep(worker, st, request, row, &runner, &call, &then);
+                kept.unwrap_or_else(|| self.one_script(worker, st, runner, call, then))
+            }
             Ok(Plan::Steps(steps)) => {
                 if st.is_waiting() {
                     return Step::Again(Park::Until(st.next_seq()));
@@ -186,6 +192,10 @@ impl Session {
         }
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
+        } else if let (Then::Validated(_), Some(cache), Some(key)) =
+            (&then, &worker.shared.cache, call.keys.first())
+        {
+            st.lanes.note_passing(st.head, seq, &[cache.stamps.stripe(worker.shared.hash(key))]);
         }
         worker.metrics.forwarded.add(1);
         let running = worker.begin_call(&link, &call);
@@ -322,9 +332,10 @@ impl Scripted {
 
 impl Runner {
     /// The reply of a command's one script.
-    async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
+    pub(super) async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
         match self.worker.finish_call(&self.links, &call, running).await {
             Ok(frame) => {
+                self.has_passed(&call, &then);
                 let mut out = Vec::new();
                 call.reply.convert(&frame, self.resp3, &mut out);
                 self.follow(then, &frame);
@@ -334,8 +345,26 @@ impl Runner {
         }
     }
 
-    fn follow(&self, then: Then, frame: &[u8]) {
+    /// What passed by L1 may be ahead of what that holds.
+    fn has_passed(&self, call: &Call, then: &Then) {
+        if let (Then::Validated(_), Some(cache), Some(key)) =
+            (then, &self.worker.shared.cache, call.keys.first())
+        {
+            let stripe = cache.stamps.stripe(self.worker.shared.hash(key));
+            self.session.passed_read(&self.worker, cache, stripe);
+        }
+    }
+
+    pub(super) fn follow(&self, then: Then, frame: &[u8]) {
         match then {
+            // The next one of these is worth an entry.
+            Then::Checked(resolved)
+                if ratelimit::Outcome::parse(frame).is_ok_and(|outcome| !outcome.allowed) =>
+            {
+                if let Some(cache) = &self.worker.shared.cache {
+                    cache.denials.note(self.worker.shared.hash_of(&resolved));
+                }
+            }
             Then::Released(release) if !frame.starts_with(b"-") => self.session.let_go(&release),
             Then::Left(entry) => self.left(entry, frame),
             Then::Validated(validate) => {
@@ -349,7 +378,7 @@ impl Runner {
     }
 
     /// Without L2 the policy of a limit decides; everything else fails.
-    async fn failed(self, seq: u64, then: Then, failure: Failure) {
+    pub(super) async fn failed(self, seq: u64, then: Then, failure: Failure) {
         let outcome = match &then {
             Then::Checked(resolved) => match resolved.on_l2_down() {
                 LimitOnL2Down::Closed => Some(ratelimit::Outcome::closed(resolved)),

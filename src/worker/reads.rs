@@ -9,7 +9,7 @@ use crate::resp;
 use crate::upstream::{Asker, Each, Expect, Fill, FillEach, LinkSet};
 
 /// The read that stands behind every fill.
-fn pttl(key: &[u8]) -> Vec<u8> {
+pub fn pttl(key: &[u8]) -> Vec<u8> {
     resp::encode_request(&[b"PTTL", key])
 }
 
@@ -45,22 +45,42 @@ impl Worker {
     /// Hands the valid entry of this request to `show`, if there is one.
     #[inline]
     pub fn look_up<R>(&self, cache: &Cache, id: &RequestId<'_>, show: impl FnOnce(&Entry) -> R) -> Option<R> {
-        cache.lookup(&mut self.front.borrow_mut(), id, self.now(), self.freshness(), |entry| {
-            if !entry.was_hit() {
-                entry.mark_hit();
-                cache.sketch.fill_was_useful(id.key_hash, self.now());
-            }
-            show(entry)
-        })
+        let show = |entry: &Entry| self.show_hit(cache, entry, show);
+        cache.lookup(&mut self.front.borrow_mut(), id, self.now(), self.freshness(), show)
+    }
+
+    /// The same where the request does not name its key.
+    #[inline]
+    pub fn look_up_derived<R>(
+        &self,
+        cache: &Cache,
+        id: &RequestId<'_>,
+        show: impl FnOnce(&Entry) -> R,
+    ) -> Option<R> {
+        let show = |entry: &Entry| self.show_hit(cache, entry, show);
+        cache.find(&mut self.front.borrow_mut(), id, self.now(), self.freshness(), show)
+    }
+
+    #[inline]
+    fn show_hit<R>(&self, cache: &Cache, entry: &Entry, show: impl FnOnce(&Entry) -> R) -> R {
+        if !entry.was_hit() {
+            entry.mark_hit();
+            cache.sketch.fill_was_useful(entry.key_hash, self.now());
+        }
+        show(entry)
     }
 
     /// Whether a read that missed is worth an entry.
     pub fn admit(&self, cache: &Cache, id: &RequestId<'_>) -> Admission {
-        let at_once = self.fills_at_first_read() && !cache.sketch.is_cooling(id.key_hash);
-        if cache.sketch.admit(id.key_hash, self.now()) == Admission::Pass && !at_once {
+        self.admit_key(cache, id.key_hash, key_of(id))
+    }
+
+    pub fn admit_key(&self, cache: &Cache, key_hash: u64, key: &[u8]) -> Admission {
+        let at_once = self.fills_at_first_read() && !cache.sketch.is_cooling(key_hash);
+        if cache.sketch.admit(key_hash, self.now()) == Admission::Pass && !at_once {
             return Admission::Pass;
         }
-        match self.live.borrow().rules.verdict(key_of(id)).cache {
+        match self.live.borrow().rules.verdict(key).cache {
             true => Admission::Fill,
             false => Admission::Pass,
         }

@@ -23,6 +23,12 @@ pub struct Running {
     writes: StripeSet,
 }
 
+impl Running {
+    pub async fn reply(self) -> Result<Bytes, Failure> {
+        self.reply.await.unwrap_or(Err(Failure::Unknown))
+    }
+}
+
 impl Worker {
     /// The stripes of the keys that a script may write.
     pub fn stripes_of(&self, call: &Call) -> StripeSet {

@@ -1,0 +1,485 @@
+//! Answers of shared-state commands that L1 keeps: what VALIDATE's script said, and denials of CHECK. Stored is what the
+//! script answered and when it was asked; what a client is told follows from that and the time that has passed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::dispatch::Request;
+use super::input::Step;
+use super::plans::{Plan, Then, plan, prefix_of, session_settings};
+use super::reads::older_than_passed;
+use super::scripted::Runner;
+use super::{Park, Session, State, Waits};
+use crate::cache::{
+    Admission, Cache, Derived, Entry, Flight, Follower, Joined, Lease, RequestId, StripeSet, Terms,
+};
+use crate::clock::Moment;
+use crate::command::{Group, Row};
+use crate::resp;
+use crate::state::ratelimit::{Outcome, Resolved};
+use crate::state::session::{Use, Validate, Validated, Verdict};
+use crate::state::{self, Call, Naming};
+use crate::upstream::{Expect, Failure, Frame, Link};
+use crate::worker::{Worker, pttl};
+
+/// `Derived::kind` of VALIDATE, with and without NOTOUCH, and of a denial.
+const USED: u8 = b'u';
+const LOOKED_AT: u8 = b'l';
+const DENIED: u8 = b'd';
+
+/// What else an answer asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// A use of the user session is to be written down.
+    Touch,
+}
+
+/// Appends what a client gets of an entry at `now`. None: it says nothing any more, L2 is to be asked.
+fn tell(entry: &Entry, now: Moment, resp3: bool, out: &mut Vec<u8>) -> Option<Owed> {
+    let Derived { sent, kind, .. } = entry.as_derived()?;
+    let passed = now.since(sent);
+    if kind == DENIED {
+        Outcome::parse(entry.reply()).ok()?.after(passed)?.write(resp3, out);
+        return Some(Owed::Nothing);
+    }
+    let Some(session) = Validated::parse(entry.reply()).ok()? else {
+        resp::null(out, resp3);
+        return Some(Owed::Nothing);
+    };
+    let counts = if kind == USED { Use::Counts } else { Use::Not };
+    let passed_ms = passed.as_nanos().div_ceil(1_000_000) as u64;
+    match session.answer(passed_ms, counts, resp3, out) {
+        Verdict::Answered { touch: true } => Some(Owed::Touch),
+        Verdict::Answered { touch: false } => Some(Owed::Nothing),
+        Verdict::Unknown => None,
+    }
+}
+
+/// Whether an entry still says something. Entries whose reply is what clients get always do.
+pub(super) fn still_tells(entry: &Entry, now: Moment) -> bool {
+    entry.as_derived().is_none() || tell(entry, now, false, &mut Vec::new()).is_some()
+}
+
+/// Whether the answer of this request may be kept here.
+pub(super) fn is_kept(wire: &[u8]) -> bool {
+    let name = words(wire).first().map(|name| name.to_ascii_uppercase());
+    matches!(name.as_deref(), Some(b"SESSION.VALIDATE" | b"RATELIMIT.CHECK"))
+}
+
+fn words(wire: &[u8]) -> SmallVec<[&[u8]; 12]> {
+    resp::array_elements(wire).unwrap_or_default().into_iter().filter_map(resp::bulk_text).collect()
+}
+
+/// What a script over the tracked link is stored by.
+struct Fill {
+    link: Rc<Link>,
+    incarnation: u64,
+    sent: Moment,
+    key: Vec<u8>,
+}
+
+impl Fill {
+    /// Read before anything is sent: what moves them from here on refuses the fill.
+    fn begin(worker: &Worker, link: Rc<Link>, lease: &Lease, key: &[u8]) -> Fill {
+        lease.mark_filled();
+        Fill { incarnation: lease.incarnation(), sent: worker.now(), key: key.to_vec(), link }
+    }
+
+    fn entry(&self, id: &RequestId<'_>, stamp: u32, kind: u8, frame: &[u8], life: Duration) -> Option<Entry> {
+        let terms = Terms {
+            stamp,
+            incarnation: self.incarnation,
+            lease: self.link.lease.clone()?,
+            deadline: self.sent.after(life),
+            stale_ms_max: 0,
+        };
+        let derived = Derived { key: &self.key, sent: self.sent, kind };
+        Some(Entry::derived(id, derived, frame, terms))
+    }
+}
+
+/// A check over the tracked link, which becomes an entry if it is denied.
+struct DenialFill {
+    fill: Fill,
+    wire: Vec<u8>,
+    tail_at: usize,
+    stamp: u32,
+    stripe: u32,
+    hash: u64,
+}
+
+impl Session {
+    /// Answers from L1 if that is possible: at once, or when the turn of the request comes.
+    pub(super) fn show_kept(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        row: &Row,
+    ) -> bool {
+        let Some(cache) = self.l1(worker, st).cloned() else { return false };
+        let may_be_there = match row.name {
+            "SESSION.VALIDATE" => true,
+            "RATELIMIT.CHECK" => cache.denials.any(),
+            _ => false,
+        };
+        if !may_be_there || request.wire.len() > worker.cached_request_bytes_max() {
+            return false;
+        }
+        let id = worker.request_id(&cache, Self::scope(st), row, request.wire, request.args.tail_at(), 0);
+        let told = worker.look_up_derived(&cache, &id, |entry| {
+            if older_than_passed(st, entry) || st.lanes.read_meets_write(st.head, &[entry.stripe]) {
+                return None;
+            }
+            if st.is_waiting() {
+                let seq = st.take_place(Waits::Provisional(entry.clone()));
+                st.lanes.note_aside(st.head, seq, &[entry.stripe]);
+                return Some((Owed::Nothing, None));
+            }
+            let owed = match st.is_mute() {
+                true => tell(entry, worker.now(), st.identity.resp3, &mut Vec::new())?,
+                false => self.tell_now(worker, st, entry)?,
+            };
+            Some((owed, (owed == Owed::Touch).then(|| entry.clone())))
+        });
+        match told.flatten() {
+            None => false,
+            Some((_, used)) => {
+                if let Some(used) = used {
+                    self.touch(worker, st, &used);
+                }
+                true
+            }
+        }
+    }
+
+    /// Writes what a hit says; None, and nothing is written, if it says nothing any more.
+    fn tell_now(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, entry: &Entry) -> Option<Owed> {
+        let (now, resp3) = (worker.now(), st.identity.resp3);
+        st.out.lend(&mut worker.pool.borrow_mut());
+        let mut owed = None;
+        st.out.push_with(|out| owed = tell(entry, now, resp3, out));
+        if owed.is_some() {
+            worker.metrics.l1_hits.add(1);
+            self.mark_dirty(worker);
+        }
+        owed
+    }
+
+    /// Writes a hit whose turn has come; `still_tells` it.
+    pub(super) fn tell_in_turn(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, entry: &Entry) {
+        if self.tell_now(worker, st, entry) == Some(Owed::Touch) {
+            self.touch(worker, st, entry);
+        }
+    }
+
+    /// Writes a use of a user session down, once, and waits for nobody.
+    fn touch(self: &Rc<Self>, worker: &Rc<Worker>, st: &State, entry: &Entry) {
+        let key_hash = entry.key_hash;
+        let Ok(state::Command::Session(state::session::Command::Validate(validate))) =
+            state::parse(&words(entry.wire()))
+        else {
+            return;
+        };
+        let command = state::Command::Session(state::session::Command::Validate(validate.clone()));
+        let Some(runner) = self.runner(worker, st, &command) else { return };
+        if !worker.touches.borrow_mut().insert(key_hash) {
+            return;
+        }
+        let call = validate.touch(&session_settings(&runner));
+        tokio::task::spawn_local(async move {
+            // One that is lost comes again with the next hit.
+            let _ = runner.call(&call).await;
+            runner.worker.touches.borrow_mut().remove(&key_hash);
+        });
+    }
+
+    /// What runs a command for this session, once it is known how keys are named.
+    pub(super) fn runner(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &State,
+        command: &state::Command,
+    ) -> Option<Runner> {
+        let tagged = worker.shared.slots().tagged()?;
+        Some(Runner {
+            session: self.clone(),
+            worker: worker.clone(),
+            links: st.links.clone(),
+            naming: Naming { prefix: prefix_of(worker, command), tagged },
+            resp3: st.identity.resp3,
+        })
+    }
+
+    /// Runs a command's one script so that L1 may keep its answer. None: it goes the ordinary way.
+    pub(super) fn run_to_keep(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        row: &Row,
+        runner: &Runner,
+        call: &Call,
+        then: &Then,
+    ) -> Option<Step> {
+        let cache = self.l1(worker, st)?.clone();
+        let key = call.keys.first()?;
+        if request.wire.len() > worker.cached_request_bytes_max() {
+            return None;
+        }
+        let hash = worker.shared.hash(key);
+        let tail_at = request.args.tail_at();
+        let id = worker.request_id(&cache, Self::scope(st), row, request.wire, tail_at, 0);
+        let id = RequestId { key_hash: hash, stripe: cache.stamps.stripe(hash), ..id };
+        match then {
+            Then::Validated(validate) if !validate.strict => {
+                self.validate_to_keep(worker, st, &cache, &id, runner, call, validate)
+            }
+            Then::Checked(resolved) if call.script.writes() && resolved.may_be_remembered() => {
+                self.check_to_keep(worker, st, &cache, &id, runner, call, resolved)
+            }
+            _ => None,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn validate_to_keep(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        cache: &Cache,
+        id: &RequestId<'_>,
+        runner: &Runner,
+        call: &Call,
+        validate: &Validate,
+    ) -> Option<Step> {
+        let stripe = &[id.stripe];
+        if st.lanes.read_meets_write(st.head, stripe) {
+            return None;
+        }
+        if let Some(until) = st.lanes.miss_waits_for(st.head, stripe) {
+            return Some(Step::Again(Park::Until(until)));
+        }
+        worker.metrics.l1_misses.add(1);
+        let key = call.keys.first()?;
+        let passes = st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
+        if passes || worker.admit_key(cache, id.key_hash, key) == Admission::Pass {
+            return None;
+        }
+        let link =
+            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
+        let lease = link.lease.clone()?;
+        let seq = st.next_seq();
+        let follower = Follower { worker: worker.id, session: self.id, seq };
+        // Its incarnation is read before its stamp, and both before anything is sent.
+        let fill = Fill::begin(worker, link.clone(), &lease, key);
+        match cache.flights.join(id, &cache.stamps, follower, worker.now()) {
+            Joined::Follows => worker.metrics.l1_followed.add(1),
+            Joined::Leads(flight) => {
+                let running = worker.begin_call(&link, call);
+                let (to, ttl) = oneshot::channel();
+                link.send(worker, &pttl(key), Expect::Internal(to), Group::Other);
+                let (runner, call, validate) = (runner.clone(), call.clone(), validate.clone());
+                tokio::task::spawn_local(async move {
+                    let reply = running.reply().await;
+                    let ttl = ttl.await.ok().and_then(|frame| resp::parse_integer(&frame));
+                    runner.validated(seq, fill, flight, call, validate, reply, ttl).await;
+                });
+            }
+        }
+        st.take_place(Waits::Reply);
+        st.lanes.note_aside(st.head, seq, stripe);
+        Some(Step::Next)
+    }
+
+    /// A check that was denied before goes over the tracked link. It may use the limit up, so nobody follows it, and the
+    /// session waits for it.
+    #[allow(clippy::too_many_arguments)]
+    fn check_to_keep(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        cache: &Cache,
+        id: &RequestId<'_>,
+        runner: &Runner,
+        call: &Call,
+        resolved: &Resolved,
+    ) -> Option<Step> {
+        let hash = worker.shared.hash_of(resolved);
+        if st.is_waiting() || !cache.denials.has(hash) {
+            return None;
+        }
+        let link =
+            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
+        let lease = link.lease.clone()?;
+        worker.metrics.l1_misses.add(1);
+        let fill = DenialFill {
+            fill: Fill::begin(worker, link.clone(), &lease, call.keys.first()?),
+            wire: id.wire.to_vec(),
+            tail_at: id.tail_at,
+            stamp: cache.stamps.claim(id.stripe),
+            stripe: id.stripe,
+            hash,
+        };
+        let seq = st.take_place(Waits::Reply);
+        let id = RequestId { wire: &fill.wire, ..*id };
+        let running = worker.begin_call(&link, call);
+        let runner = runner.clone();
+        let (scope, command, id_hash, key_hash) = (id.scope, id.command, id.hash, id.key_hash);
+        let (call, resolved) = (call.clone(), resolved.clone());
+        tokio::task::spawn_local(async move {
+            let reply = running.reply().await;
+            let id = RequestId {
+                hash: id_hash,
+                scope,
+                command,
+                wire: &fill.wire,
+                tail_at: fill.tail_at,
+                key_hash,
+                stripe: fill.stripe,
+            };
+            runner.checked(seq, &fill, &id, call, resolved, reply).await;
+        });
+        Some(Step::Wait(Park::Until(seq + 1)))
+    }
+
+    /// Runs a request whose kept answer has become void, in the place that it has.
+    pub(super) fn run_again(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, wire: &[u8]) {
+        let ready = |st: &mut State, reply: Vec<u8>| {
+            if let Some(place) = st.queue.get_mut((seq - st.head) as usize) {
+                place.what = Waits::Ready(reply.into());
+            }
+        };
+        let planned = state::parse(&words(wire)).map(|command| {
+            let runner = self.runner(worker, st, &command)?;
+            Some(plan(&runner, command).map(|plan| (runner, plan)))
+        });
+        match planned {
+            Ok(Some(Ok((runner, Plan::One(call, then))))) => {
+                match st.links.plain(worker, st.identity.resp3) {
+                    Ok(link) => {
+                        let running = worker.begin_call(&link, &call);
+                        tokio::task::spawn_local(runner.finish(seq, call, running, then));
+                    }
+                    Err(failure) => drop(tokio::task::spawn_local(runner.failed(seq, then, failure))),
+                }
+            }
+            Ok(Some(Ok((_, Plan::Answered(reply))))) => ready(st, reply),
+            Err(fault) | Ok(Some(Err(fault))) => {
+                let mut line = Vec::new();
+                resp::error(&mut line, &fault);
+                ready(st, line);
+            }
+            Ok(None | Some(Ok((_, Plan::Steps(_))))) => {
+                debug_assert!(false, "a kept answer is one script's");
+                ready(st, b"-ERR the answer was void\r\n".to_vec());
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// What VALIDATE's script said over the tracked link.
+    #[allow(clippy::too_many_arguments)]
+    async fn validated(
+        self,
+        seq: u64,
+        fill: Fill,
+        flight: Arc<Flight>,
+        call: Call,
+        validate: Validate,
+        reply: Result<bytes::Bytes, Failure>,
+        ttl_ms: Option<i64>,
+    ) {
+        let frame = match reply {
+            Ok(frame) if !frame.starts_with(b"-") => frame,
+            // It only reads: who waits for it reads by itself, and so does this one.
+            _ => {
+                self.worker.land(&flight, None);
+                let Ok(running) = self
+                    .links
+                    .plain(&self.worker, self.resp3)
+                    .map(|link| self.worker.begin_call(&link, &call))
+                else {
+                    let gone = Failure::NotSent("the link to Redis was lost".into());
+                    return self.failed(seq, Then::Validated(validate), gone).await;
+                };
+                return self.finish(seq, call, running, Then::Validated(validate)).await;
+            }
+        };
+        let id = flight.id();
+        let life = ttl_ms.and_then(|ttl| self.worker.life_of_key(&fill.key, &id, &frame, ttl));
+        if let (Some(life), Some(cache)) = (life, &self.worker.shared.cache) {
+            let kind = if validate.counts == Use::Counts { USED } else { LOOKED_AT };
+            if let Some(entry) = fill.entry(&id, flight.stamp, kind, &frame, life.time) {
+                self.worker.store(cache, &flight, entry);
+            }
+        }
+        let mut out = Vec::new();
+        call.reply.convert(&frame, self.resp3, &mut out);
+        self.worker.land(&flight, Some(&out));
+        self.follow(Then::Validated(validate), &frame);
+        self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
+    }
+
+    /// What CHECK's script said over the tracked link.
+    async fn checked(
+        self,
+        seq: u64,
+        fill: &DenialFill,
+        id: &RequestId<'_>,
+        call: Call,
+        resolved: Resolved,
+        reply: Result<bytes::Bytes, Failure>,
+    ) {
+        let Some(cache) = self.worker.shared.cache.clone() else { return };
+        let frame = match reply {
+            // Nothing was executed.
+            Ok(frame) if frame.starts_with(b"-NOSCRIPT") => self.call(&call).await,
+            other => other,
+        };
+        let outcome = frame.as_ref().ok().and_then(|frame| Outcome::parse(frame).ok());
+        let denied = outcome.filter(|outcome| !outcome.allowed && outcome.retry_ms > 0);
+        match (denied, &frame) {
+            (Some(denied), Ok(frame)) => self.keep_denial(&cache, fill, id, denied, frame),
+            _ => {
+                self.worker.bump(&StripeSet::from_slice(&[fill.stripe]));
+                cache.denials.forget(fill.hash);
+            }
+        }
+        match frame {
+            Ok(frame) => {
+                let mut out = Vec::new();
+                call.reply.convert(&frame, self.resp3, &mut out);
+                self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
+            }
+            Err(failure) => self.failed(seq, Then::Checked(resolved), failure).await,
+        }
+    }
+
+    fn keep_denial(
+        &self,
+        cache: &Cache,
+        fill: &DenialFill,
+        id: &RequestId<'_>,
+        denied: Outcome,
+        frame: &[u8],
+    ) {
+        let worker = &self.worker;
+        let limit = Duration::from_millis(denied.retry_ms.unsigned_abs());
+        // The key's time to live says nothing: the denial is over before.
+        let life = worker.life_of_key(&fill.fill.key, id, frame, -1).map(|life| life.time.min(limit));
+        let entry = life.and_then(|life| fill.fill.entry(id, fill.stamp, DENIED, frame, life));
+        let stored =
+            entry.is_some_and(|entry| cache.fill(&mut worker.front.borrow_mut(), entry, worker.now()));
+        match stored {
+            true => worker.metrics.l1_fills.add(1),
+            false => worker.metrics.l1_fills_refused.add(1),
+        }
+    }
+}

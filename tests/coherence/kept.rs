@@ -1,0 +1,348 @@
+//! What L1 keeps of shared-state commands: VALIDATE's answers and denials of CHECK are as coherent as reads, and what
+//! they say is true at the moment when it is said.
+
+use std::time::{Duration, Instant};
+
+use crate::kit::{
+    HitsCount, SOON, Scripted, Setup, elements, frame_within, number, ok, owned, pipeline, rounds, show,
+    two_workers, warm, words,
+};
+use crate::support::fake_l2::{Links, Side, Way, invalidate};
+use crate::support::{Client, PATIENCE};
+
+const NIL: &str = "$-1\r\n";
+
+/// A user session's token.
+fn login(session: &mut Client, options: &str) -> String {
+    let line = format!("SESSION.CREATE ann {options}");
+    elements(&session.call(&words(line.trim_end())))[0].clone()
+}
+
+fn validate(token: &str) -> Vec<String> {
+    owned(&["SESSION.VALIDATE", token])
+}
+
+fn kept(setup: &Setup, session: &mut Client, request: &[String]) -> Vec<u8> {
+    let request: Vec<&str> = request.iter().map(String::as_str).collect();
+    warm(&setup.daemon, session, &request)
+}
+
+/// The integers of a flat reply.
+fn integers(frame: &[u8]) -> Vec<i64> {
+    elements(frame).iter().filter_map(|line| line.strip_prefix(':')?.parse().ok()).collect()
+}
+
+/// The lines of a frame, times left out.
+fn without_times(frame: &[u8]) -> Vec<String> {
+    let is_time = |line: &str| line.starts_with(':') && line.len() > 5;
+    show(frame).split("\r\n").map(|line| if is_time(line) { "time" } else { line }.to_string()).collect()
+}
+
+fn check(limit: &str) -> Vec<String> {
+    words(&format!("RATELIMIT.CHECK job s {limit}"))
+}
+
+/// Checks until one is answered from L1: a denial.
+fn exhaust(setup: &Setup, session: &mut Client, check: &[String]) -> Vec<i64> {
+    integers(&kept(setup, session, check))
+}
+
+#[test]
+fn a_validated_session_is_told_from_l1_as_redis_tells_it() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    let mut resp3 = setup.daemon.client();
+    resp3.call(&words("HELLO 3"));
+    let token = login(&mut session, "DATA {\"role\":\"admin\"}");
+    let bare = login(&mut session, "");
+    for token in [&token, &bare] {
+        for options in [&[][..], &["NOTOUCH"]] {
+            let request = [&["SESSION.VALIDATE", token][..], options].concat();
+            let strict = [&request[..], &["STRICT"]].concat();
+            for client in [&mut session, &mut resp3] {
+                warm(&setup.daemon, client, &request);
+                let hits = HitsCount::from_now(&setup.daemon);
+                let (from_l1, from_redis) = (client.call(&request), client.call(&strict));
+                assert_eq!(hits.seen(), 1);
+                assert_eq!(without_times(&from_l1), without_times(&from_redis));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_nobody_has_is_remembered_as_such_until_there_is_one() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    let token = login(&mut session, "");
+    let foreign = format!("{}x{}", &token[..10], &token[11..]);
+    assert_eq!(show(&kept(&setup, &mut session, &validate(&foreign))), NIL);
+    assert_ne!(show(&session.call(&validate(&token))), NIL);
+}
+
+#[test]
+fn a_logout_is_seen_by_every_session_of_its_daemon_once_it_is_answered() {
+    let setup = Setup::new();
+    let mut sessions = setup.sessions(8);
+    for i in 0..rounds(300, 10_000) {
+        let token = login(&mut sessions[i % 8], "");
+        let warm = validate(&token);
+        for session in &mut sessions {
+            assert_ne!(show(&session.call(&warm)), NIL);
+        }
+        let end = match i % 4 {
+            0 => owned(&["SESSION.DESTROY", &token]),
+            1 => owned(&["SESSION.DESTROYALL", "ann"]),
+            2 => owned(&["SESSION.ROTATE", &token]),
+            _ => {
+                let id = elements(&sessions[0].call(&warm))[0].clone();
+                owned(&["SESSION.REVOKE", &id])
+            }
+        };
+        sessions[(i + 3) % 8].call(&end);
+        for session in &mut sessions {
+            assert_eq!(show(&session.call(&warm)), NIL, "after {end:?} in round {i}");
+        }
+    }
+}
+
+#[test]
+fn a_logout_through_another_daemon_ends_what_this_one_kept() {
+    let setup = Setup::new();
+    let other = two_workers(&setup.redis.url(), &[]);
+    let (mut here, mut there) = (setup.daemon.client(), other.client());
+    for i in 0..rounds(50, 1_000) {
+        let token = login(&mut there, "");
+        kept(&setup, &mut here, &validate(&token));
+        there.call(&owned(&["SESSION.DESTROY", &token]));
+        let end = Instant::now() + SOON;
+        while show(&here.call(&validate(&token))) != NIL {
+            assert!(Instant::now() < end, "still valid in round {i}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_while_its_answer_is_on_its_way_to_l1_is_not_kept() {
+    let l2 = Scripted::new();
+    let mut session = l2.daemon.client();
+    for _ in 0..10 {
+        let token = login(&mut session, "");
+        session.call(&validate(&token));
+        let fills = l2.fake.hold(Side::Reply, |frame| frame.tracked && frame.named("PTTL"));
+        let mut reader = l2.daemon.client();
+        reader.send(&validate(&token));
+        let fill = fills.next();
+        let key = String::from_utf8(fill.frame.args[1].clone()).expect("a key of hexadecimal digits");
+        assert_eq!(show(&l2.direct().call(&["DEL", &key])), ":1\r\n");
+        fill.pass_between(&invalidate(&[&key]), b"");
+        drop(fills);
+        reader.read_frame();
+        for _ in 0..3 {
+            assert_eq!(show(&reader.call(&validate(&token))), NIL);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_session_past_its_end() {
+    let setup = Setup::new();
+    let (mut session, mut other) = (setup.daemon.client(), setup.daemon.client());
+    let hits = HitsCount::from_now(&setup.daemon);
+    let look = |token: &str| owned(&["SESSION.VALIDATE", token, "NOTOUCH"]);
+    let strict = |token: &str| owned(&["SESSION.VALIDATE", token, "NOTOUCH", "STRICT"]);
+    for _ in 0..4 {
+        let token = login(&mut session, "IDLE 300");
+        let mut last = i64::MAX;
+        loop {
+            // Redis's word from before: what it says is over may not be told as valid after it.
+            let over = show(&other.call(&strict(&token))) == NIL;
+            let told = session.call(&look(&token));
+            if over {
+                assert_eq!(show(&told), NIL);
+                break;
+            }
+            if let [_, idle_left, _] = integers(&told)[..] {
+                assert!(idle_left <= last && idle_left > 0, "{idle_left} after {last}");
+                last = idle_left;
+            }
+        }
+    }
+    hits.at_least(20, "a second of looks");
+}
+
+#[test]
+fn a_session_that_is_used_from_l1_alone_stays() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    let token = login(&mut session, "IDLE 400");
+    let hits = HitsCount::from_now(&setup.daemon);
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        assert_ne!(show(&session.call(&validate(&token))), NIL, "its uses were not written down");
+    }
+    hits.at_least(100, "its uses");
+}
+
+#[test]
+fn user_sessions_of_another_database_are_not_told() {
+    let setup = Setup::new();
+    let (mut first, mut second) = (setup.daemon.client(), setup.daemon.client());
+    let token = login(&mut first, "");
+    kept(&setup, &mut first, &validate(&token));
+    ok(&mut second, "SELECT 1");
+    for _ in 0..4 {
+        assert_eq!(show(&second.call(&validate(&token))), NIL);
+    }
+}
+
+#[test]
+fn what_is_kept_waits_for_its_turn_in_a_pipeline() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    for i in 0..rounds(200, 5_000) {
+        let token = login(&mut session, "");
+        kept(&setup, &mut session, &validate(&token));
+        let denied = words(&format!("RATELIMIT.CHECK job p{i} LIMIT 1 WINDOW 60000"));
+        kept(&setup, &mut session, &denied);
+        let key = format!("k{i}");
+        let commands = [
+            owned(&["GET", &key]),
+            validate(&token),
+            denied.clone(),
+            owned(&["SET", &key, "v"]),
+            owned(&["SESSION.DESTROY", &token]),
+            validate(&token),
+            words(&format!("RATELIMIT.RESET job p{i}")),
+            denied.clone(),
+            denied.clone(),
+        ];
+        let replies = pipeline(&mut session, &commands);
+        assert_eq!(show(&replies[0]), NIL);
+        assert_eq!(elements(&replies[1])[1], "ann");
+        assert_eq!(integers(&replies[2])[0], 0, "denied before");
+        assert_eq!(show(&replies[4]), ":1\r\n");
+        assert_eq!(show(&replies[5]), NIL, "logged out before");
+        assert_eq!(integers(&replies[7])[0], 1, "reset before");
+        assert_eq!(integers(&replies[8])[0], 0, "used up before");
+    }
+}
+
+#[test]
+fn a_denial_is_told_from_l1_with_the_time_that_is_left() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    let check = check("LIMIT 3 WINDOW 60000");
+    let first = exhaust(&setup, &mut session, &check);
+    assert_eq!(first[..3], [0, 3, 0]);
+    assert_eq!(number(&setup.direct().call(&words("HLEN ratelimit:job:s"))), Some(2));
+    let hits = HitsCount::from_now(&setup.daemon);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let next = integers(&session.call(&check));
+        assert!(next[3] <= first[3] && next[4] <= first[4], "{next:?} after {first:?}");
+        if next[3] < first[3] && next[4] < first[4] {
+            break;
+        }
+        assert!(Instant::now() < end, "the time that is left stands still");
+    }
+    hits.at_least(1, "the checks");
+    // Another cost, another limit and PEEK are other questions.
+    let other = words("RATELIMIT.CHECK job s LIMIT 4 WINDOW 60000");
+    assert_eq!(integers(&session.call(&other))[0], 1);
+    assert_eq!(integers(&session.call(&words("RATELIMIT.PEEK job s LIMIT 9 WINDOW 60000")))[0], 1);
+}
+
+#[test]
+fn a_denial_ends_with_any_write_of_its_key() {
+    let setup = Setup::new();
+    let other = two_workers(&setup.redis.url(), &[]);
+    let (mut here, mut there) = (setup.daemon.client(), other.client());
+    let check = check("LIMIT 2 WINDOW 60000");
+    let writes =
+        ["RATELIMIT.RESET job s", "RATELIMIT.REFUND job s 1 LIMIT 2 WINDOW 60000", "DEL ratelimit:job:s"];
+    for write in writes {
+        exhaust(&setup, &mut here, &check);
+        here.call(&words(write));
+        assert_eq!(integers(&here.call(&check))[0], 1, "after {write} here");
+        exhaust(&setup, &mut here, &check);
+        there.call(&words(write));
+        let end = Instant::now() + SOON;
+        while integers(&here.call(&check))[0] == 0 {
+            assert!(Instant::now() < end, "denied after {write} elsewhere");
+        }
+    }
+}
+
+#[test]
+fn no_denial_from_l1_denies_what_redis_would_allow() {
+    let setup = Setup::new();
+    let uncached = two_workers(&setup.redis.url(), &[("MADCACHE_CACHE_L1", "false")]);
+    let (mut session, mut peeks) = (setup.daemon.client(), uncached.client());
+    let hits = HitsCount::from_now(&setup.daemon);
+    for algorithm in ["sliding", "gcra", "fixed", "log"] {
+        let terms = format!("LIMIT 5 WINDOW 100 ALGO {algorithm}");
+        let (check, peek) = (
+            words(&format!("RATELIMIT.CHECK job {algorithm} {terms}")),
+            words(&format!("RATELIMIT.PEEK job {algorithm} {terms}")),
+        );
+        let (mut allowed, mut denied) = (0, 0);
+        let end = Instant::now() + PATIENCE;
+        while allowed < 40 || denied < 200 {
+            // Nobody else uses it up between the look and the check.
+            let would = integers(&peeks.call(&peek))[0];
+            let may = integers(&session.call(&check))[0];
+            assert!(may >= would, "{algorithm}: denied though Redis would allow it");
+            if may == 1 {
+                allowed += 1
+            } else {
+                denied += 1
+            }
+            assert!(Instant::now() < end, "{algorithm}: {allowed} allowed, {denied} denied");
+        }
+    }
+    hits.at_least(100, "the denials");
+}
+
+#[test]
+fn no_check_is_executed_twice_or_answered_for_another() {
+    let setup = Setup::new();
+    let mut sessions = setup.sessions(16);
+    for i in 0..rounds(100, 2_000) {
+        let check = words(&format!("RATELIMIT.CHECK job c{i} LIMIT 5 WINDOW 60000"));
+        let mut allowed = 0;
+        for _ in 0..2 {
+            sessions.iter_mut().for_each(|session| session.send(&check));
+            for session in &mut sessions {
+                allowed += integers(&session.read_frame())[0];
+            }
+        }
+        assert_eq!(allowed, 5, "round {i}");
+    }
+}
+
+#[test]
+fn a_lost_tracked_link_ends_what_is_kept() {
+    let l2 = Scripted::new();
+    let mut session = l2.daemon.client();
+    let token = login(&mut session, "");
+    let hits = HitsCount::from_now(&l2.daemon);
+    let end = Instant::now() + PATIENCE;
+    while hits.seen() == 0 {
+        session.call(&validate(&token));
+        assert!(Instant::now() < end, "never kept");
+    }
+    l2.fake.freeze(Way::Down, Links::Tracked);
+    l2.direct().call(&["FLUSHALL"]);
+    l2.fake.cut(Links::Tracked);
+    l2.fake.thaw();
+    let end = Instant::now() + SOON;
+    loop {
+        session.send(&validate(&token));
+        let reply = frame_within(&mut session, PATIENCE).expect("an answer");
+        if show(&reply) == NIL {
+            break;
+        }
+        assert!(Instant::now() < end, "kept past its link");
+    }
+}
