@@ -101,6 +101,16 @@ choice! {
 }
 
 choice! {
+    /// What stands in a user session's key for its token.
+    SessionKeyMode {
+        /// Its SHA-256: whoever reads keys, logs or a dump learns no token.
+        Hash = "hash",
+        /// The token itself.
+        Plain = "plain",
+    }
+}
+
+choice! {
     /// At which read of a key its reply is stored.
     Admission {
         Second = "second",
@@ -310,6 +320,8 @@ section! {
         ttl_seconds: u64 = 3600, Now in 1..=YEARS_TEN_SECONDS;
         /// A session ends so long after its creation.
         absolute_ttl_seconds: u64 = 30 * 24 * 3600, Now in 1..=YEARS_TEN_SECONDS;
+        /// session:<hash of the token> ("hash"), or session:<token> for readers that know the token ("plain").
+        key_mode: SessionKeyMode = SessionKeyMode::Hash, Restart;
     }
 }
 

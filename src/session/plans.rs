@@ -1,7 +1,7 @@
 //! How each shared-state command is executed: by one script, by several, or by none. Sends nothing.
 
 use super::scripted::{Runner, random};
-use crate::config::Driver;
+use crate::config::{Driver, SessionKeyMode};
 use crate::state::{self, Call, Fault, Naming, lock, presence, ratelimit, session};
 use crate::worker::Worker;
 
@@ -100,7 +100,10 @@ pub(super) fn session_settings(runner: &Runner) -> session::Settings {
     let config = &live.config.session;
     session::Settings {
         naming: runner.naming.clone(),
-        key_mode: session::KeyMode::Hashed,
+        key_mode: match config.key_mode {
+            SessionKeyMode::Hash => session::KeyMode::Hashed,
+            SessionKeyMode::Plain => session::KeyMode::Plain,
+        },
         idle_ms: config.ttl_seconds.saturating_mul(1000),
         absolute_ms: config.absolute_ttl_seconds.saturating_mul(1000),
     }
