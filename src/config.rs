@@ -350,7 +350,7 @@ section! {
         prefix: String = String::new(), Restart;
         /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
-        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes; as "open" in this release).
+        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes, counted in this daemon).
         on_l2_down: LimitOnL2Down = LimitOnL2Down::Open, Now;
         /// Daemons that share the limits.
         nodes: u64 = 1, Now in 1..=10_000;

@@ -287,7 +287,7 @@ impl Session {
         )
     }
 
-    fn script_lane(
+    pub(super) fn script_lane(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,

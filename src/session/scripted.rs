@@ -18,10 +18,9 @@ use super::presence::Bound;
 use super::{Park, Session, State, Turn, Waits};
 use crate::cache::StripeSet;
 use crate::command::{Group, Row};
-use crate::config::LimitOnL2Down;
 use crate::resp;
 use crate::shared::Slots;
-use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
+use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
 use crate::worker::{Running, Worker};
 
@@ -90,6 +89,11 @@ impl Session {
             self.error_here(worker, st, &text);
             return Step::Next;
         }
+        if row.name.eq_ignore_ascii_case(throttle::NAME)
+            && let Some(step) = self.throttle_of_module(worker, st, request)
+        {
+            return step;
+        }
         let argv: SmallVec<[&[u8]; 12]> = request.args.iter().collect();
         let command = match state::parse(&argv) {
             Ok(command) => command,
@@ -98,7 +102,15 @@ impl Session {
         let tagged = match worker.shared.slots().tagged() {
             Some(tagged) => tagged,
             None if same_in_a_cluster(&command) => false,
-            None => return self.ask_for_slots(worker, st),
+            None => match self.ask_for_slots(worker, st) {
+                Ok(step) => return step,
+                // Limits are answered without L2 too.
+                Err(_) if matches!(command, state::Command::Ratelimit(_)) => false,
+                Err(failure) => {
+                    self.fail_here(worker, st, &failure);
+                    return Step::Next;
+                }
+            },
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
@@ -133,18 +145,11 @@ impl Session {
     }
 
     /// How keys are named depends on whether L2 is a cluster.
-    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Step {
-        match st.links.plain(worker, st.identity.resp3) {
-            Ok(link) => {
-                let ask = resp::encode_request(&[b"INFO", b"cluster"]);
-                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
-                Step::Again(Park::Turn)
-            }
-            Err(failure) => {
-                self.fail_here(worker, st, &failure);
-                Step::Next
-            }
-        }
+    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Result<Step, Failure> {
+        let link = st.links.plain(worker, st.identity.resp3)?;
+        let ask = resp::encode_request(&[b"INFO", b"cluster"]);
+        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
+        Ok(Step::Again(Park::Turn))
     }
 
     /// Sent like a write of its keys: what the session sends later is executed later.
@@ -348,25 +353,6 @@ impl Runner {
         }
     }
 
-    /// Without L2 the policy of a limit decides; everything else fails.
-    async fn failed(self, seq: u64, then: Then, failure: Failure) {
-        let outcome = match &then {
-            Then::Checked(resolved) => match resolved.on_l2_down() {
-                LimitOnL2Down::Closed => Some(ratelimit::Outcome::closed(resolved)),
-                LimitOnL2Down::Open | LimitOnL2Down::Local => Some(ratelimit::Outcome::open(resolved)),
-            },
-            _ => None,
-        };
-        match outcome {
-            None => self.session.fail(&self.worker, seq, failure),
-            Some(outcome) => {
-                let mut reply = Vec::new();
-                outcome.write(self.resp3, &mut reply);
-                self.session.answer(&self.worker, seq, Frame::Owned(reply.into()));
-            }
-        }
-    }
-
     async fn steps(self, seq: u64, steps: Steps) {
         let outcome = match steps {
             Steps::Acquire(acquire) => self.acquire(acquire).await,
@@ -380,26 +366,6 @@ impl Runner {
             Ok(reply) => self.session.answer(&self.worker, seq, Frame::Owned(reply.into())),
             Err(failure) => self.session.fail(&self.worker, seq, failure),
         }
-    }
-
-    /// Limits in several slots: what was consumed before a denial is given back.
-    async fn limits_one_by_one(&self, items: Vec<ratelimit::Resolved>) -> Result<Vec<u8>, Failure> {
-        let mut outcomes = Vec::new();
-        for item in &items {
-            let frame = self.call(&item.check()).await?;
-            let Ok(outcome) = ratelimit::Outcome::parse(&frame) else { return Ok(frame.to_vec()) };
-            let allowed = outcome.allowed;
-            outcomes.push(outcome);
-            if !allowed {
-                for item in &items[..outcomes.len() - 1] {
-                    self.call(&item.refund()).await?;
-                }
-                break;
-            }
-        }
-        let mut reply = Vec::new();
-        ratelimit::multi_reply(&items, &outcomes, self.resp3, &mut reply);
-        Ok(reply)
     }
 }
 
