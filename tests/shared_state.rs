@@ -15,6 +15,8 @@ mod presence;
 #[path = "shared_state/sessions.rs"]
 mod sessions;
 mod support;
+#[path = "shared_state/transactions.rs"]
+mod transactions;
 #[path = "shared_state/transcript.rs"]
 mod transcript;
 

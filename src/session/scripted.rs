@@ -20,6 +20,7 @@ use crate::cache::StripeSet;
 use crate::command::{Group, Row};
 use crate::resp;
 use crate::shared::Slots;
+use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
 use crate::worker::{Running, Worker};
@@ -206,41 +207,63 @@ impl Session {
         runner: Runner,
         plan: Plan,
     ) -> Step {
-        let (call, then) = match plan {
-            Plan::One(call, then) => (call, then),
+        let naming = &runner.naming;
+        let (call, after) = match plan {
+            Plan::One(call, then) => (call, After::Follows(then)),
+            Plan::Answered(reply) => return self.queue_answer(worker, st, runner, reply),
             Plan::Steps(Steps::Acquire(acquire)) => {
                 let (call, grant) = acquire_in_multi(&runner, acquire);
-                return self.queue_call(worker, st, runner, call, After::Acquired(grant));
+                (call, After::Acquired(grant))
             }
             Plan::Steps(Steps::Join(join)) => {
                 let ttl_ms = presence_ttl_ms(worker);
-                runner.call_aside(join.hints(&runner.naming, ttl_ms));
-                let call = join.call(&runner.naming, ttl_ms, &self.binding_for(&join));
-                return self.queue_call(worker, st, runner, call, After::Joined(join));
+                runner.call_aside(join.hints(naming, ttl_ms));
+                let call = join.call(naming, ttl_ms, &self.binding_for(&join));
+                (call, After::Joined(join))
             }
             Plan::Steps(Steps::Heartbeat { entries }) => {
-                let beats: Vec<_> = entries.iter().map(|entry| (entry, &b""[..])).collect();
-                let mut calls = presence::heartbeats(&runner.naming, &beats);
-                match (calls.pop(), calls.is_empty()) {
-                    (Some(beats), true) => (beats.call, Then::Nothing),
-                    _ => {
-                        return self.refuse(
-                            worker,
-                            st,
-                            "ERR so many heartbeats are not allowed inside MULTI",
-                        );
-                    }
-                }
+                let beats = entries.iter().map(|entry| (entry, &b""[..]));
+                (presence::beats_in_one(naming, beats), After::Follows(Then::Nothing))
             }
-            Plan::Steps(_) | Plan::Answered(_) => {
-                return self.refuse(worker, st, "ERR this command is not allowed inside MULTI");
+            Plan::Steps(Steps::LeaveAll { connection }) => {
+                (hints::leave_all(naming, &connection), After::LeftAll(connection))
             }
-        };
-        let after = match then {
-            Then::Released(release) => After::Released(release),
-            _ => After::Nothing,
+            Plan::Steps(Steps::Channels { user }) => {
+                (hints::channels(naming, &user), After::Follows(Then::Nothing))
+            }
+            Plan::Steps(Steps::Multi(items)) => (ratelimit::at_once(&items), After::Follows(Then::Nothing)),
         };
         self.queue_call(worker, st, runner, call, after)
+    }
+
+    /// A reply that needs no script takes the place of PING's.
+    fn queue_answer(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        runner: Runner,
+        reply: Vec<u8>,
+    ) -> Step {
+        let scripted = |at| Scripted { at, reply: state::Reply::AsIs, after: After::Answered(reply), runner };
+        if let (Some(engine), Some(embedded)) = (&worker.shared.engine, &mut st.embedded) {
+            let at = u32::try_from(embedded.caller.queued()).unwrap_or_default();
+            embedded.scripts.push(scripted(at));
+            return self.execute(worker, st, engine, &[b"PING"]);
+        }
+        let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        pin.queued.scripts.push(scripted(pin.queued.len));
+        pin.queued.note(&StripeSet::None, false);
+        let wire = resp::encode_request(&[b"PING"]);
+        self.send_on_pin(
+            worker,
+            st,
+            &wire,
+            StripeSet::None,
+            false,
+            Frames::One,
+            PinnedReply::Plain,
+            Group::State,
+        )
     }
 
     fn queue_call(
@@ -284,10 +307,12 @@ pub(super) struct Scripted {
 
 /// What begins or ends once EXEC was answered.
 enum After {
-    Nothing,
+    Follows(Then),
     Acquired(Held),
-    Released(lock::Release),
     Joined(presence::Join),
+    LeftAll(Vec<u8>),
+    /// The reply, whatever stands there.
+    Answered(Vec<u8>),
 }
 
 impl Scripted {
@@ -300,6 +325,7 @@ impl Scripted {
         for (at, element) in elements.iter().enumerate() {
             match scripts.next_if(|script| script.at as usize == at) {
                 None => out.extend_from_slice(element),
+                Some(Scripted { after: After::Answered(reply), .. }) => out.extend_from_slice(&reply),
                 Some(script) => {
                     script.reply.convert(element, resp3, &mut out);
                     script.follow(element);
@@ -311,16 +337,19 @@ impl Scripted {
 
     fn follow(self, element: &[u8]) {
         let Scripted { after, runner, .. } = self;
-        let went_well = !element.starts_with(b"-") && !element.starts_with(b"!");
+        if element.starts_with(b"-") || element.starts_with(b"!") {
+            return;
+        }
         match after {
+            After::Follows(then) => runner.follow(then, element),
             After::Acquired(held) => {
                 if let Ok(lock::Acquired::Granted { fence, .. }) = lock::Acquired::parse(element) {
                     runner.hold(held, fence);
                 }
             }
-            After::Released(release) if went_well => runner.session.let_go(&release),
-            After::Joined(join) if went_well => runner.keep_entry(&join),
-            _ => {}
+            After::Joined(join) => runner.keep_entry(&join),
+            After::LeftAll(connection) => runner.session.drop_entries_of(&connection),
+            After::Answered(_) => {}
         }
     }
 }
