@@ -1,10 +1,12 @@
 //! What the proxy knows of each command: one row of `table` says arity, keys, effect and route.
 //! Only this module knows key positions and routes.
 mod keys;
+mod own;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use own::Asked;
 pub use table::{ROWS, lookup, lookup_argv, lookup_name};
 
 use crate::resp::Args;
@@ -273,7 +275,7 @@ pub enum Route {
     Info,
     /// A shared-state command: a script that the daemon chooses.
     State,
-    /// COMMAND DOCS and COMMAND INFO, which know our own commands too.
+    /// COMMAND DOCS, INFO and GETKEYS, which know our own commands too.
     CommandDocs,
     /// Answered by the daemon itself.
     Local(Local),

@@ -101,6 +101,16 @@ choice! {
 }
 
 choice! {
+    /// What stands in a user session's key for its token.
+    SessionKeyMode {
+        /// Its SHA-256: whoever reads keys, logs or a dump learns no token.
+        Hash = "hash",
+        /// The token itself.
+        Plain = "plain",
+    }
+}
+
+choice! {
     /// At which read of a key its reply is stored.
     Admission {
         Second = "second",
@@ -310,6 +320,8 @@ section! {
         ttl_seconds: u64 = 3600, Now in 1..=YEARS_TEN_SECONDS;
         /// A session ends so long after its creation.
         absolute_ttl_seconds: u64 = 30 * 24 * 3600, Now in 1..=YEARS_TEN_SECONDS;
+        /// session:<hash of the token> ("hash"), or session:<token> for readers that know the token ("plain").
+        key_mode: SessionKeyMode = SessionKeyMode::Hash, Restart;
     }
 }
 
@@ -338,7 +350,7 @@ section! {
         prefix: String = String::new(), Restart;
         /// Not in this release: a Redis of its own; "" = the upstream.
         url_override: Option<Secret> = None, Restart;
-        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes; as "open" in this release).
+        /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes, counted in this daemon).
         on_l2_down: LimitOnL2Down = LimitOnL2Down::Open, Now;
         /// Daemons that share the limits.
         nodes: u64 = 1, Now in 1..=10_000;

@@ -1,6 +1,7 @@
 //! One client connection: reads requests, routes each, and hands replies over in the order of the requests, whatever
 //! answered them. Everything here runs on the session's worker and never waits: what takes time comes back as a call.
 
+mod away;
 mod client_list;
 mod clients;
 mod dispatch;
@@ -62,6 +63,8 @@ pub struct Session {
     kept: RefCell<Kept>,
     /// Told when that happens.
     over: Notify,
+    /// Told when there is nobody any more to whom a reply could go.
+    left: Notify,
 }
 
 /// A place in the queue of replies.
@@ -221,6 +224,7 @@ impl Session {
             return self.shut();
         }
         st.at_end = true;
+        self.left.notify_one();
         self.mark_dirty(worker);
     }
 
@@ -400,12 +404,14 @@ impl Session {
         self.is_shut.set(true);
         self.stream.shutdown();
         self.over.notify_one();
+        self.left.notify_one();
     }
 
     /// No more requests are read; closes when everything was answered. True if that is so already.
     fn no_more_requests(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let mut st = self.state.borrow_mut();
         st.at_end = true;
+        self.left.notify_one();
         if st.closed {
             return true;
         }

@@ -4,12 +4,13 @@
 mod embedded;
 mod waiters;
 
+pub use embedded::LIMIT_DATABASES;
 pub use waiters::{Waiter, Waiters};
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -76,6 +77,7 @@ pub struct Shared {
     pub cache: Option<Arc<Cache>>,
     /// What executes commands where there is no L2.
     pub engine: Option<Engine>,
+    limits_here: OnceLock<Engine>,
     pub metrics: Vec<Arc<WorkerMetrics>>,
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     leases: Mutex<Vec<Arc<Lease>>>,
@@ -148,6 +150,7 @@ impl Shared {
         let slots = if is_embedded { Slots::Plain } else { Slots::Unknown };
         Shared {
             engine,
+            limits_here: OnceLock::new(),
             hasher: foldhash::fast::RandomState::default(),
             target,
             cache,
@@ -187,6 +190,11 @@ impl Shared {
     /// The same of a value; never equal to a hash of bytes by intent.
     pub fn hash_of(&self, value: &impl std::hash::Hash) -> u64 {
         self.hasher.hash_one(value)
+    }
+
+    /// What counts limits while L2 is away. Made when the first one is.
+    pub fn limits_here(&self) -> &Engine {
+        self.limits_here.get_or_init(embedded::limits)
     }
 
     pub fn slots(&self) -> Slots {

@@ -2,6 +2,10 @@
 //! at which time is tested in `state_*.rs`.
 #[path = "shared_state/commands.rs"]
 mod commands;
+#[path = "shared_state/explained.rs"]
+mod explained;
+#[path = "shared_state/leaving.rs"]
+mod leaving;
 #[path = "shared_state/limits.rs"]
 mod limits;
 #[path = "shared_state/locks.rs"]
@@ -11,6 +15,8 @@ mod presence;
 #[path = "shared_state/sessions.rs"]
 mod sessions;
 mod support;
+#[path = "shared_state/transactions.rs"]
+mod transactions;
 #[path = "shared_state/transcript.rs"]
 mod transcript;
 
@@ -25,6 +31,17 @@ fn daemon_with_file(redis: &Redis, lines: &str) -> Daemon {
     std::fs::write(&file, lines).unwrap();
     Daemon::spawn_as(&redis.url(), &[], |command| {
         command.arg("--config").arg(&file);
+    })
+    .ready()
+}
+
+/// A daemon without a Redis, with a configuration file of these lines.
+fn embedded_with_file(lines: &str) -> Daemon {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("madcache.toml");
+    std::fs::write(&file, lines).unwrap();
+    Daemon::spawn_as("", &[], |command| {
+        command.env_remove("MADCACHE_UPSTREAM_URL").arg("--config").arg(&file);
     })
     .ready()
 }

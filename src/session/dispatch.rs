@@ -206,6 +206,7 @@ impl Session {
         if st.pin.as_ref().is_some_and(|pin| pin.in_multi) {
             return self.refuse_in_multi(worker, st, text);
         }
+        self.refuse_in_engine(worker, st);
         self.error_here(worker, st, text);
         Step::Next
     }
@@ -286,7 +287,7 @@ impl Session {
         )
     }
 
-    fn script_lane(
+    pub(super) fn script_lane(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
@@ -400,7 +401,7 @@ impl Session {
         })
     }
 
-    /// COMMAND DOCS and COMMAND INFO pass through; our own commands are added where they are asked for by name.
+    /// L2 answers COMMAND DOCS, INFO and GETKEYS; our own commands are put into its reply.
     pub(super) fn command_docs(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -408,18 +409,14 @@ impl Session {
         request: Request<'_>,
         row: &Row,
     ) -> Step {
-        if !self.asks_for_own(&request) {
-            return self.shared(worker, st, request, row);
+        match command::Asked::of(row, &request.args, st.identity.resp3) {
+            None => self.shared(worker, st, request, row),
+            Some(asked) => {
+                let group = row.group();
+                self.send_plain(worker, st, request.wire, &StripeSet::None, false, group, |asker| {
+                    Expect::Described(asker, Box::new(asked))
+                })
+            }
         }
-        let resp3 = st.identity.resp3;
-        let docs = row.name == "COMMAND|DOCS";
-        self.reply_here(worker, st, |out| super::local::describe_madcache(out, docs, resp3));
-        Step::Next
-    }
-
-    /// Whether COMMAND DOCS or INFO names nothing but commands of ours.
-    pub(super) fn asks_for_own(&self, request: &Request<'_>) -> bool {
-        let names: Vec<&[u8]> = request.args.iter().skip(2).collect();
-        matches!(names.as_slice(), [only] if only.eq_ignore_ascii_case(b"madcache"))
     }
 }

@@ -12,7 +12,7 @@ use super::hello::{BAD_NAME, Hello, WRONGPASS, is_name, same};
 use super::input::{Step, limits_of};
 use super::scripted::Scripted;
 use super::{Park, Session, State, Waits};
-use crate::command::{Local, Route, Row, lookup_argv};
+use crate::command::{Asked, Local, Route, Row, lookup_argv};
 use crate::memory::{Argv, Caller, Engine, Executed};
 use crate::resp;
 use crate::upstream::Frame;
@@ -51,7 +51,7 @@ impl Session {
         let in_multi = st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         let fits = row.is_some_and(|row| row.arity_fits(request.args.len()));
         match row.map(|row| row.route) {
-            Some(Route::State) if fits => {
+            Some(Route::State) => {
                 return self.scripted(worker, st, request, row.expect("it has a route"));
             }
             Some(Route::Local(Local::Madcache)) if !in_multi => return self.madcache(worker, st, request),
@@ -66,8 +66,11 @@ impl Session {
                 }
             }
             Some(Route::Info) if !in_multi => return self.embedded_info(worker, st, engine, request),
-            Some(Route::CommandDocs) if self.asks_for_own(&request) => {
-                return self.command_docs(worker, st, request, row.expect("it has a route"));
+            Some(Route::CommandDocs) if !in_multi => {
+                let asked = row.and_then(|row| Asked::of(row, &request.args, st.identity.resp3));
+                if let Some(asked) = asked {
+                    return self.embedded_docs(worker, st, engine, request, &asked);
+                }
             }
             _ => {}
         }
@@ -126,6 +129,33 @@ impl Session {
         engine.execute_beside(worker.unix_us(), caller, argv, out, &mut |caller, argv, out| {
             self.own_in_transaction(worker, st, caller, argv, out);
         })
+    }
+
+    /// A request that the daemon refuses inside MULTI: the transaction fails, as if the engine had refused it.
+    pub(super) fn refuse_in_engine(&self, worker: &Worker, st: &mut State) {
+        if let (Some(engine), Some(embedded)) = (&worker.shared.engine, &mut st.embedded)
+            && embedded.caller.is_in_transaction()
+        {
+            engine.execute(&mut embedded.caller, &[b"GET"], &mut Vec::new());
+        }
+    }
+
+    /// What the engine says of commands, with ours in it.
+    fn embedded_docs(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        engine: &Engine,
+        request: Request<'_>,
+        asked: &Asked,
+    ) -> Step {
+        let Some(mut embedded) = st.embedded.take() else { return Step::Close };
+        let argv: SmallVec<[&[u8]; 8]> = request.args.iter().collect();
+        let mut reply = Vec::new();
+        self.execute_into(worker, st, engine, &mut embedded.caller, &argv, &mut reply);
+        st.embedded = Some(embedded);
+        self.reply_here(worker, st, |out| asked.complete(&reply, out));
+        Step::Next
     }
 
     /// Commands of the connection that stand in a transaction.

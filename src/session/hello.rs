@@ -11,6 +11,7 @@ use super::input::{Step, limits_of};
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row};
 use crate::resp::{self, Args};
+use crate::state::throttle;
 use crate::upstream::{Credentials, Expect, Failure, Frame};
 use crate::worker::{Asked, Worker};
 
@@ -371,9 +372,10 @@ impl Session {
             Ok(frame) => frame,
             Err(failure) => {
                 match turn {
+                    // Asked again with the request that is looked at again.
+                    Turn::Learn(name) if name == throttle::NAME => {}
                     Turn::Learn(name) => Self::learned(worker, name, None),
                     Turn::Right(asked) => worker.rights.heard(asked, None, worker.now()),
-                    // Asked again with the request that is looked at again.
                     Turn::Slots => {}
                     _ => return self.fail_place(worker, &mut st, seq, &failure),
                 }

@@ -118,6 +118,7 @@ impl Session {
             is_shut: false.into(),
             kept: Default::default(),
             over: Default::default(),
+            left: Default::default(),
         });
         worker.sessions.borrow_mut().insert(session.id, session.clone());
         worker.metrics.clients_accepted.add(1);

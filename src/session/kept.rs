@@ -8,6 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::away::Limited;
 use super::dispatch::Request;
 use super::input::Step;
 use super::plans::{Plan, Then, plan, prefix_of, session_settings};
@@ -240,7 +241,7 @@ impl Session {
             Then::Validated(validate) if !validate.strict => {
                 self.validate_to_keep(worker, st, &cache, &id, runner, call, validate)
             }
-            Then::Checked(resolved) if call.script.writes() && resolved.may_be_remembered() => {
+            Then::Limited(Limited::Check(resolved)) if resolved.may_be_remembered() => {
                 self.check_to_keep(worker, st, &cache, &id, runner, call, resolved)
             }
             _ => None,
@@ -458,7 +459,7 @@ impl Runner {
                 call.reply.convert(&frame, self.resp3, &mut out);
                 self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
             }
-            Err(failure) => self.failed(seq, Then::Checked(resolved), failure).await,
+            Err(failure) => self.failed(seq, Then::Limited(Limited::Check(resolved)), failure).await,
         }
     }
 

@@ -343,35 +343,3 @@ const HELP: &[&str] = &[
     "HELP",
     "    Print this help.",
 ];
-
-const SUMMARY: &str =
-    "The operator's commands of the caching proxy: STATS, KEY, INVALIDATE, FLUSH, BYPASS, HELP.";
-
-/// COMMAND DOCS or COMMAND INFO of MADCACHE.
-pub(super) fn describe_madcache(out: &mut Vec<u8>, docs: bool, resp3: bool) {
-    if docs {
-        resp::map_header(out, 1, resp3);
-        resp::bulk(out, b"madcache");
-        resp::map_header(out, 3, resp3);
-        for (name, text) in [("summary", SUMMARY), ("since", "0.1.0"), ("group", "server")] {
-            resp::bulk(out, name.as_bytes());
-            resp::bulk(out, text.as_bytes());
-        }
-        return;
-    }
-    resp::array_header(out, 1);
-    resp::array_header(out, 10);
-    resp::bulk(out, b"madcache");
-    resp::integer(out, -2);
-    resp::set_header(out, 2, resp3);
-    resp::simple(out, "admin");
-    resp::simple(out, "fast");
-    for _ in 0..3 {
-        resp::integer(out, 0);
-    }
-    resp::set_header(out, 1, resp3);
-    resp::simple(out, "@admin");
-    for _ in 0..3 {
-        resp::array_header(out, 0);
-    }
-}

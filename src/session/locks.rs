@@ -75,17 +75,20 @@ impl Runner {
                 (Ok(Acquired::Granted { fence, .. }), _) => return self.granted(held, fence, &frame).await,
                 (Ok(Acquired::Denied { retry_ms, .. }), Some(until)) => {
                     let left = until.since(Moment::now());
+                    let pause = lock::look_again(retry_ms).min(left);
+                    if let Some(waiter) = &waiter
+                        && !left.is_zero()
+                    {
+                        tokio::select! {
+                            _ = waiter.woken() => {}
+                            _ = self.session.left.notified() => {}
+                            _ = tokio::time::sleep(pause) => {}
+                        }
+                    }
+                    // For a client that has left there is no further attempt, which might be granted.
                     if left.is_zero() || self.session.is_gone() {
                         self.call(&held.cancel()).await?;
                         return Ok(self.shown(&frame));
-                    }
-                    let pause = lock::look_again(retry_ms).min(left);
-                    if let Some(waiter) = &waiter {
-                        tokio::select! {
-                            _ = waiter.woken() => {}
-                            _ = self.session.over.notified() => self.session.over.notify_one(),
-                            _ = tokio::time::sleep(pause) => {}
-                        }
                     }
                 }
                 _ => return Ok(self.shown(&frame)),

@@ -1,7 +1,8 @@
 //! How each shared-state command is executed: by one script, by several, or by none. Sends nothing.
 
+use super::away::Limited;
 use super::scripted::{Runner, random};
-use crate::config::Driver;
+use crate::config::{Driver, SessionKeyMode};
 use crate::state::{self, Call, Fault, Naming, lock, presence, ratelimit, session};
 use crate::worker::Worker;
 
@@ -18,7 +19,7 @@ pub(super) enum Plan {
 /// What follows from a script's reply.
 pub(super) enum Then {
     Nothing,
-    Checked(ratelimit::Resolved),
+    Limited(Limited),
     Released(lock::Release),
     Validated(session::Validate),
     Left(presence::Entry),
@@ -80,7 +81,12 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
             presence_plan(&runner.naming, command)
         }
         state::Command::Ratelimit(command) => limit_plan(runner, command)?,
-        state::Command::Throttle(throttle) => Plan::One(throttle.call(&runner.naming), Then::Nothing),
+        state::Command::Throttle(throttle) if config.ratelimit.driver == Driver::None => {
+            Plan::Answered(throttle.unasked(false))
+        }
+        state::Command::Throttle(throttle) => {
+            Plan::One(throttle.call(&runner.naming), Then::Limited(Limited::Throttle(throttle)))
+        }
     })
 }
 
@@ -100,7 +106,10 @@ pub(super) fn session_settings(runner: &Runner) -> session::Settings {
     let config = &live.config.session;
     session::Settings {
         naming: runner.naming.clone(),
-        key_mode: session::KeyMode::Hashed,
+        key_mode: match config.key_mode {
+            SessionKeyMode::Hash => session::KeyMode::Hashed,
+            SessionKeyMode::Plain => session::KeyMode::Plain,
+        },
         idle_ms: config.ttl_seconds.saturating_mul(1000),
         absolute_ms: config.absolute_ttl_seconds.saturating_mul(1000),
     }
@@ -160,20 +169,28 @@ fn limit_plan(runner: &Runner, command: ratelimit::Command) -> Result<Plan, Faul
             let resolved = check.resolve(&limits)?;
             match open {
                 true => answered(&resolved),
-                false => Plan::One(resolved.check(), Then::Checked(resolved)),
+                false => Plan::One(resolved.check(), Then::Limited(Limited::Check(resolved))),
             }
         }
         ratelimit::Command::Peek(check) => {
             let resolved = check.resolve(&limits)?;
-            if open { answered(&resolved) } else { Plan::One(resolved.peek(), Then::Checked(resolved)) }
+            match open {
+                true => answered(&resolved),
+                false => Plan::One(resolved.peek(), Then::Limited(Limited::Peek(resolved))),
+            }
         }
         ratelimit::Command::Reset(_) | ratelimit::Command::Refund(_) if open => {
             Plan::Answered(b":0\r\n".to_vec())
         }
         ratelimit::Command::Reset(subject) => Plan::One(subject.reset(&limits), Then::Nothing),
-        ratelimit::Command::Refund(refund) => Plan::One(refund.call(&limits)?, Then::Nothing),
+        ratelimit::Command::Refund(refund) => {
+            let resolved = refund.resolve(&limits)?;
+            Plan::One(resolved.refund(), Then::Limited(Limited::Refund(resolved)))
+        }
         ratelimit::Command::Multi(multi) => match multi.plan(&limits)? {
-            ratelimit::Plan::Whole(call) if !open => Plan::One(call, Then::Nothing),
+            ratelimit::Plan::Whole(call) if !open => {
+                Plan::One(call, Then::Limited(Limited::All(multi.resolve(&limits)?)))
+            }
             ratelimit::Plan::OneByOne(items) if !open => Plan::Steps(Steps::Multi(items)),
             _ => {
                 let items = multi.resolve(&limits)?;

@@ -204,6 +204,15 @@ pub(super) async fn leave_bound(_worker: Rc<Worker>, binding: Vec<u8>, entries: 
 }
 
 impl Session {
+    /// LEAVEALL took these out.
+    pub(super) fn drop_entries_of(&self, connection: &[u8]) {
+        self.kept.borrow_mut().entries.retain(|entry, bound| {
+            let stays = entry.connection != connection;
+            bound.over.set(bound.over.get() || !stays);
+            stays
+        });
+    }
+
     /// What ties a JOIN to this connection: empty without BIND.
     pub(super) fn binding_for(&self, join: &Join) -> Vec<u8> {
         if !join.bind {

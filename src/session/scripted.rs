@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::away::Limited;
 use super::dispatch::Request;
 use super::input::Step;
 use super::locks::Held;
@@ -18,10 +19,10 @@ use super::presence::Bound;
 use super::{Park, Session, State, Turn, Waits};
 use crate::cache::StripeSet;
 use crate::command::{Group, Row};
-use crate::config::LimitOnL2Down;
 use crate::resp;
 use crate::shared::Slots;
-use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
+use crate::state::presence::hints;
+use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
 use crate::worker::{Running, Worker};
 
@@ -93,6 +94,11 @@ impl Session {
         if st.pin.is_none() && self.show_kept(worker, st, request, row) {
             return Step::Next;
         }
+        if row.name.eq_ignore_ascii_case(throttle::NAME)
+            && let Some(step) = self.throttle_of_module(worker, st, request)
+        {
+            return step;
+        }
         let argv: SmallVec<[&[u8]; 12]> = request.args.iter().collect();
         let command = match state::parse(&argv) {
             Ok(command) => command,
@@ -101,7 +107,15 @@ impl Session {
         let tagged = match worker.shared.slots().tagged() {
             Some(tagged) => tagged,
             None if same_in_a_cluster(&command) => false,
-            None => return self.ask_for_slots(worker, st),
+            None => match self.ask_for_slots(worker, st) {
+                Ok(step) => return step,
+                // Limits are answered without L2 too.
+                Err(_) if matches!(command, state::Command::Ratelimit(_)) => false,
+                Err(failure) => {
+                    self.fail_here(worker, st, &failure);
+                    return Step::Next;
+                }
+            },
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
@@ -139,18 +153,11 @@ impl Session {
     }
 
     /// How keys are named depends on whether L2 is a cluster.
-    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Step {
-        match st.links.plain(worker, st.identity.resp3) {
-            Ok(link) => {
-                let ask = resp::encode_request(&[b"INFO", b"cluster"]);
-                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
-                Step::Again(Park::Turn)
-            }
-            Err(failure) => {
-                self.fail_here(worker, st, &failure);
-                Step::Next
-            }
-        }
+    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Result<Step, Failure> {
+        let link = st.links.plain(worker, st.identity.resp3)?;
+        let ask = resp::encode_request(&[b"INFO", b"cluster"]);
+        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
+        Ok(Step::Again(Park::Turn))
     }
 
     /// Sent like a write of its keys: what the session sends later is executed later.
@@ -211,41 +218,63 @@ impl Session {
         runner: Runner,
         plan: Plan,
     ) -> Step {
-        let (call, then) = match plan {
-            Plan::One(call, then) => (call, then),
+        let naming = &runner.naming;
+        let (call, after) = match plan {
+            Plan::One(call, then) => (call, After::Follows(then)),
+            Plan::Answered(reply) => return self.queue_answer(worker, st, runner, reply),
             Plan::Steps(Steps::Acquire(acquire)) => {
                 let (call, grant) = acquire_in_multi(&runner, acquire);
-                return self.queue_call(worker, st, runner, call, After::Acquired(grant));
+                (call, After::Acquired(grant))
             }
             Plan::Steps(Steps::Join(join)) => {
                 let ttl_ms = presence_ttl_ms(worker);
-                runner.call_aside(join.hints(&runner.naming, ttl_ms));
-                let call = join.call(&runner.naming, ttl_ms, &self.binding_for(&join));
-                return self.queue_call(worker, st, runner, call, After::Joined(join));
+                runner.call_aside(join.hints(naming, ttl_ms));
+                let call = join.call(naming, ttl_ms, &self.binding_for(&join));
+                (call, After::Joined(join))
             }
             Plan::Steps(Steps::Heartbeat { entries }) => {
-                let beats: Vec<_> = entries.iter().map(|entry| (entry, &b""[..])).collect();
-                let mut calls = presence::heartbeats(&runner.naming, &beats);
-                match (calls.pop(), calls.is_empty()) {
-                    (Some(beats), true) => (beats.call, Then::Nothing),
-                    _ => {
-                        return self.refuse(
-                            worker,
-                            st,
-                            "ERR so many heartbeats are not allowed inside MULTI",
-                        );
-                    }
-                }
+                let beats = entries.iter().map(|entry| (entry, &b""[..]));
+                (presence::beats_in_one(naming, beats), After::Follows(Then::Nothing))
             }
-            Plan::Steps(_) | Plan::Answered(_) => {
-                return self.refuse(worker, st, "ERR this command is not allowed inside MULTI");
+            Plan::Steps(Steps::LeaveAll { connection }) => {
+                (hints::leave_all(naming, &connection), After::LeftAll(connection))
             }
-        };
-        let after = match then {
-            Then::Released(release) => After::Released(release),
-            _ => After::Nothing,
+            Plan::Steps(Steps::Channels { user }) => {
+                (hints::channels(naming, &user), After::Follows(Then::Nothing))
+            }
+            Plan::Steps(Steps::Multi(items)) => (ratelimit::at_once(&items), After::Follows(Then::Nothing)),
         };
         self.queue_call(worker, st, runner, call, after)
+    }
+
+    /// A reply that needs no script takes the place of PING's.
+    fn queue_answer(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        runner: Runner,
+        reply: Vec<u8>,
+    ) -> Step {
+        let scripted = |at| Scripted { at, reply: state::Reply::AsIs, after: After::Answered(reply), runner };
+        if let (Some(engine), Some(embedded)) = (&worker.shared.engine, &mut st.embedded) {
+            let at = u32::try_from(embedded.caller.queued()).unwrap_or_default();
+            embedded.scripts.push(scripted(at));
+            return self.execute(worker, st, engine, &[b"PING"]);
+        }
+        let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        pin.queued.scripts.push(scripted(pin.queued.len));
+        pin.queued.note(&StripeSet::None, false);
+        let wire = resp::encode_request(&[b"PING"]);
+        self.send_on_pin(
+            worker,
+            st,
+            &wire,
+            StripeSet::None,
+            false,
+            Frames::One,
+            PinnedReply::Plain,
+            Group::State,
+        )
     }
 
     fn queue_call(
@@ -289,10 +318,12 @@ pub(super) struct Scripted {
 
 /// What begins or ends once EXEC was answered.
 enum After {
-    Nothing,
+    Follows(Then),
     Acquired(Held),
-    Released(lock::Release),
     Joined(presence::Join),
+    LeftAll(Vec<u8>),
+    /// The reply, whatever stands there.
+    Answered(Vec<u8>),
 }
 
 impl Scripted {
@@ -305,6 +336,7 @@ impl Scripted {
         for (at, element) in elements.iter().enumerate() {
             match scripts.next_if(|script| script.at as usize == at) {
                 None => out.extend_from_slice(element),
+                Some(Scripted { after: After::Answered(reply), .. }) => out.extend_from_slice(&reply),
                 Some(script) => {
                     script.reply.convert(element, resp3, &mut out);
                     script.follow(element);
@@ -316,16 +348,19 @@ impl Scripted {
 
     fn follow(self, element: &[u8]) {
         let Scripted { after, runner, .. } = self;
-        let went_well = !element.starts_with(b"-") && !element.starts_with(b"!");
+        if element.starts_with(b"-") || element.starts_with(b"!") {
+            return;
+        }
         match after {
+            After::Follows(then) => runner.follow(then, element),
             After::Acquired(held) => {
                 if let Ok(lock::Acquired::Granted { fence, .. }) = lock::Acquired::parse(element) {
                     runner.hold(held, fence);
                 }
             }
-            After::Released(release) if went_well => runner.session.let_go(&release),
-            After::Joined(join) if went_well => runner.keep_entry(&join),
-            _ => {}
+            After::Joined(join) => runner.keep_entry(&join),
+            After::LeftAll(connection) => runner.session.drop_entries_of(&connection),
+            After::Answered(_) => {}
         }
     }
 }
@@ -358,7 +393,7 @@ impl Runner {
     pub(super) fn follow(&self, then: Then, frame: &[u8]) {
         match then {
             // The next one of these is worth an entry.
-            Then::Checked(resolved)
+            Then::Limited(Limited::Check(resolved))
                 if ratelimit::Outcome::parse(frame).is_ok_and(|outcome| !outcome.allowed) =>
             {
                 if let Some(cache) = &self.worker.shared.cache {
@@ -377,25 +412,6 @@ impl Runner {
         }
     }
 
-    /// Without L2 the policy of a limit decides; everything else fails.
-    pub(super) async fn failed(self, seq: u64, then: Then, failure: Failure) {
-        let outcome = match &then {
-            Then::Checked(resolved) => match resolved.on_l2_down() {
-                LimitOnL2Down::Closed => Some(ratelimit::Outcome::closed(resolved)),
-                LimitOnL2Down::Open | LimitOnL2Down::Local => Some(ratelimit::Outcome::open(resolved)),
-            },
-            _ => None,
-        };
-        match outcome {
-            None => self.session.fail(&self.worker, seq, failure),
-            Some(outcome) => {
-                let mut reply = Vec::new();
-                outcome.write(self.resp3, &mut reply);
-                self.session.answer(&self.worker, seq, Frame::Owned(reply.into()));
-            }
-        }
-    }
-
     async fn steps(self, seq: u64, steps: Steps) {
         let outcome = match steps {
             Steps::Acquire(acquire) => self.acquire(acquire).await,
@@ -409,26 +425,6 @@ impl Runner {
             Ok(reply) => self.session.answer(&self.worker, seq, Frame::Owned(reply.into())),
             Err(failure) => self.session.fail(&self.worker, seq, failure),
         }
-    }
-
-    /// Limits in several slots: what was consumed before a denial is given back.
-    async fn limits_one_by_one(&self, items: Vec<ratelimit::Resolved>) -> Result<Vec<u8>, Failure> {
-        let mut outcomes = Vec::new();
-        for item in &items {
-            let frame = self.call(&item.check()).await?;
-            let Ok(outcome) = ratelimit::Outcome::parse(&frame) else { return Ok(frame.to_vec()) };
-            let allowed = outcome.allowed;
-            outcomes.push(outcome);
-            if !allowed {
-                for item in &items[..outcomes.len() - 1] {
-                    self.call(&item.refund()).await?;
-                }
-                break;
-            }
-        }
-        let mut reply = Vec::new();
-        ratelimit::multi_reply(&items, &outcomes, self.resp3, &mut reply);
-        Ok(reply)
     }
 }
 

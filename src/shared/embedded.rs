@@ -44,6 +44,22 @@ pub(super) fn engine(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiter
     engine
 }
 
+/// What limits may take that are counted here while L2 is away; above it those go first that end first.
+const LIMITS_BYTES_MAX: u64 = 16 << 20;
+pub const LIMIT_DATABASES: u32 = 64;
+
+/// A keyspace for limits that are counted here while L2 is away. Nobody waits or listens there.
+pub(super) fn limits() -> Engine {
+    let settings = Settings {
+        bytes_max: LIMITS_BYTES_MAX,
+        policy: Policy::VolatileTtl,
+        databases: LIMIT_DATABASES,
+        protected: Vec::new(),
+        ..Settings::default()
+    };
+    Engine::new(settings, Box::new(|_| {}))
+}
+
 /// Where the mailbox is full, the errand waits for room.
 fn post(mailbox: &mpsc::Sender<Mail>, errand: Errand) {
     if let Err(mpsc::error::TrySendError::Full(mail)) = mailbox.try_send(Mail::Errand(errand)) {
@@ -69,5 +85,29 @@ fn settings(config: &Config) -> Settings {
         databases: config.memory.databases as u32,
         protected: protected.collect(),
         ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_counted_here_stay_within_their_room_whoever_asks() {
+        let engine = limits();
+        let mut caller = engine.connect(1);
+        for subject in 0..150_000 {
+            let key = format!("ratelimit:user:{subject}");
+            let text = [b'x'; 100];
+            let mut reply = Vec::new();
+            engine.execute(&mut caller, &[b"SET", key.as_bytes(), &text, b"PX", b"60000"], &mut reply);
+            assert_eq!(reply, b"+OK\r\n");
+        }
+        let info = engine.info(&[b"memory"]);
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("it says so");
+        let used: u64 = used.trim().parse().expect("a number");
+        // The last one's room is made when the next one comes.
+        assert!(used <= LIMITS_BYTES_MAX + 4096, "{used}");
+        assert!(used > LIMITS_BYTES_MAX / 2, "most of it is used: {used}");
     }
 }

@@ -7,7 +7,8 @@
 //! - LEAVE: behind it `Hint::forget`: for the connection, and for the user too where `last` was answered.
 //! - LEAVEALL: `hints::of_connection`, then for each entry found `Entry::left` and `Hint::forget`; the answer is how many
 //!   were `Left::removed`. CHANNELS: `hints::of_user`, then `present` for each channel, and `Hint::forget` for those where
-//!   the user is not. The daemon refuses both inside MULTI.
+//!   the user is not. In MULTI, where nobody can look at a reply: `hints::leave_all` and `hints::channels`, one script
+//!   each.
 //! - HEARTBEAT: `heartbeats`; the answers in the order of the beats. The hints' own life is longer than any entry's by an
 //!   hour: write those of a beaten entry again with its first beat here and then each `hints::REFRESH`.
 //! - BIND: a JOIN carries the session's binding (random, the same for all its JOINs). Its entries are beaten each
@@ -36,6 +37,8 @@ static MEMBERS: Script = script!("presence_members");
 static STATE: Script = script!("presence_state");
 static COUNT: Script = script!("presence_count");
 static PRESENT: Script = script!("presence_present");
+static LEAVE_ALL: Script = script!("presence_leaveall", "allow-oom", "presence_shared");
+static CHANNELS: Script = script!("presence_channels");
 static HINT: Script = script!("presence_hint", "", "presence_hints_shared");
 static HINTS: Script = script!("presence_hints");
 static UNHINT: Script = script!("presence_unhint", "allow-oom", "presence_hints_shared");
@@ -45,7 +48,7 @@ static SETTLE: Script = script!("presence_settle", "allow-oom", "presence_hints_
 
 pub static SCRIPTS: &[&Script] = &[
     &JOIN, &HEARTBEAT, &LEAVE, &UPDATE, &MEMBERS, &STATE, &COUNT, &PRESENT, &HINT, &HINTS, &UNHINT, &DUE,
-    &SWEEP, &SETTLE,
+    &SWEEP, &SETTLE, &LEAVE_ALL, &CHANNELS,
 ];
 
 /// An entry lives so long where JOIN says nothing else.
@@ -270,12 +273,21 @@ pub fn heartbeats(naming: &Naming, beats: &[(&Entry, &[u8])]) -> Vec<Beats> {
     same_slot
         .flat_map(|group| group.chunks(BEATS_MAX))
         .map(|places| {
-            let keys = places.iter().flat_map(|&place| beats[place].0.keys(naming)).collect();
-            let args =
-                places.iter().flat_map(|&place| [beats[place].0.member(), beats[place].1.to_vec()]).collect();
-            Beats { call: Call::new(&HEARTBEAT, keys, args, Reply::AsIs), places: places.to_vec() }
+            let beats = places.iter().map(|&place| beats[place]);
+            Beats { call: beats_in_one(naming, beats), places: places.to_vec() }
         })
         .collect()
+}
+
+/// The same as one script, however many: for MULTI, where the reply is the client's. In a cluster Redis refuses it if the
+/// channels are in several slots.
+pub fn beats_in_one<'a>(naming: &Naming, beats: impl Iterator<Item = (&'a Entry, &'a [u8])>) -> Call {
+    let (mut keys, mut args) = (Vec::new(), Vec::new());
+    for (entry, binding) in beats {
+        keys.extend(entry.keys(naming));
+        args.extend([entry.member(), binding.to_vec()]);
+    }
+    Call::new(&HEARTBEAT, keys, args, Reply::AsIs)
 }
 
 /// MEMBERS.

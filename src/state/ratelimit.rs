@@ -21,7 +21,7 @@ use crate::config::{LimitAlgorithm, LimitOnL2Down, Policy};
 
 mod outcome;
 
-pub use outcome::{Outcome, multi_reply};
+pub use outcome::{Outcome, multi_reply, outcomes_of_multi};
 
 static CHECK: Script = script!("ratelimit_check", "", "ratelimit_shared");
 static PEEK: Script = script!("ratelimit_peek", "no-writes", "ratelimit_shared");
@@ -268,10 +268,14 @@ impl Check {
 }
 
 impl Refund {
+    /// `Resolved::refund` of it answers how much was given back.
+    pub fn resolve(&self, limits: &Limits) -> Result<Resolved, Fault> {
+        Resolved::new(limits, &self.subject, &self.terms, self.algorithm, self.cost, false)
+    }
+
     /// Answers how much was given back.
     pub fn call(&self, limits: &Limits) -> Result<Call, Fault> {
-        let resolved = Resolved::new(limits, &self.subject, &self.terms, self.algorithm, self.cost, false)?;
-        Ok(resolved.refund())
+        Ok(self.resolve(limits)?.refund())
     }
 }
 
@@ -404,15 +408,17 @@ impl Multi {
         if limits.naming.tagged && slots.iter().any(|slot| *slot != slots[0]) {
             return Ok(Plan::OneByOne(resolved));
         }
-        let keys = resolved.iter().map(|item| item.key.clone()).collect();
-        let args = resolved.iter().flat_map(Resolved::args).collect();
-        const ANSWER: Reply = Reply::Nested(&[
-            ("allowed", Reply::AsIs),
-            ("denied", Reply::AsIs),
-            ("limits", Reply::Rows(FIELDS)),
-        ]);
-        Ok(Plan::Whole(Call::new(&MULTI, keys, args, ANSWER)))
+        Ok(Plan::Whole(at_once(&resolved)))
     }
+}
+
+/// Checks as one script: all or nothing. In a cluster their keys must share a slot.
+pub fn at_once(items: &[Resolved]) -> Call {
+    let keys = items.iter().map(|item| item.key.clone()).collect();
+    let args = items.iter().flat_map(Resolved::args).collect();
+    const ANSWER: Reply =
+        Reply::Nested(&[("allowed", Reply::AsIs), ("denied", Reply::AsIs), ("limits", Reply::Rows(FIELDS))]);
+    Call::new(&MULTI, keys, args, ANSWER)
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! CL.THROTTLE as the module redis-cell answers it. Where L2 has that module, the caller forwards the request instead.
 use super::script::script;
 use super::{Arguments, Call, Fault, NOT_AN_INTEGER, Naming, Reply, Script};
+use crate::resp::{array_header, integer};
 
 static THROTTLE: Script = script!("throttle");
 
 pub static SCRIPTS: &[&Script] = &[&THROTTLE];
+
+/// By which name L2 is asked whether it has the module.
+pub const NAME: &str = "cl.throttle";
 
 /// `max_burst + 1` at once, and `count` per `period_seconds`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,6 +23,7 @@ pub struct Throttle {
 
 /// Microseconds up to here are exact in Lua.
 const EXACT_MAX: u64 = 1 << 53;
+const PERIOD_SECONDS_MAX: u64 = EXACT_MAX / 1_000_000;
 
 pub fn parse(args: &mut Arguments) -> Result<Throttle, Fault> {
     if !(4..=5).contains(&args.len()) {
@@ -51,6 +56,31 @@ impl Throttle {
     }
 }
 
+impl Throttle {
+    /// The reply without asking anybody: nothing used, or all.
+    pub fn unasked(&self, is_limited: bool) -> Vec<u8> {
+        let limit = (self.max_burst + 1) as i64;
+        let numbers = if is_limited { [1, limit, 0, 1, 1] } else { [0, limit, limit, -1, 0] };
+        let mut out = Vec::new();
+        array_header(&mut out, numbers.len());
+        numbers.iter().for_each(|number| integer(&mut out, *number));
+        out
+    }
+
+    /// This daemon's share among `nodes`: at least one at once, and one in all their periods.
+    #[must_use]
+    pub fn divided(&self, nodes: u64) -> Throttle {
+        let (nodes, count) = (nodes.max(1), self.count);
+        let (count, period_seconds) = if count >= nodes {
+            (count / nodes, self.period_seconds)
+        } else {
+            (1, (self.period_seconds.saturating_mul(nodes) / count).min(PERIOD_SECONDS_MAX))
+        };
+        let max_burst = ((self.max_burst + 1) / nodes).max(1) - 1;
+        Throttle { key: self.key.clone(), max_burst, count, period_seconds, quantity: self.quantity }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +100,18 @@ mod tests {
             Throttle { key: b"k".to_vec(), max_burst: 15, count: 30, period_seconds: 60, quantity: 1 };
         assert_eq!(throttle("cl.throttle k 15 30 60"), Ok(expected.clone()));
         assert_eq!(throttle("CL.THROTTLE k 15 30 60 0"), Ok(Throttle { quantity: 0, ..expected }));
+    }
+
+    #[test]
+    fn a_share_is_no_more_than_its_part_and_never_nothing() {
+        let shares = |line: &str, nodes| {
+            let share = throttle(line).expect("sound").divided(nodes);
+            (share.max_burst + 1, share.count, share.period_seconds)
+        };
+        assert_eq!(shares("CL.THROTTLE k 15 30 60", 4), (4, 7, 60));
+        assert_eq!(shares("CL.THROTTLE k 15 30 60", 1), (16, 30, 60));
+        assert_eq!(shares("CL.THROTTLE k 2 3 60", 9), (1, 1, 180));
+        assert_eq!(shares("CL.THROTTLE k 0 1 9007199254", 10_000), (1, 1, 9_007_199_254));
     }
 
     #[test]

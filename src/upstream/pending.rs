@@ -38,6 +38,8 @@ pub enum Expect {
     Turn(Asker, Turn),
     /// INFO: our own section is appended.
     Info(Asker),
+    /// COMMAND DOCS and kin: our own commands are put into the reply.
+    Described(Asker, Box<crate::command::Asked>),
     /// The value of a fill, and then the time that it has to live.
     FillValue(Box<Fill>),
     FillTtl(Box<Fill>),

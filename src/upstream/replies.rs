@@ -106,6 +106,11 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
             worker.append_info(frame.as_slice(), &mut text);
             asker.session.answer(worker, asker.seq, Frame::Borrowed(&text));
         }
+        Expect::Described(asker, asked) => {
+            let mut text = Vec::with_capacity(frame.as_slice().len() + 1024);
+            asked.complete(frame.as_slice(), &mut text);
+            asker.session.answer(worker, asker.seq, Frame::Borrowed(&text));
+        }
         Expect::FillValue(mut fill) => {
             fill_value(worker, &mut fill, frame.as_slice());
             // Its PTTL is the next request of the link; the value waits there.
@@ -189,6 +194,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         Expect::Reply(asker)
         | Expect::Read(asker, ..)
         | Expect::ReadEach(asker, ..)
+        | Expect::Described(asker, ..)
         | Expect::Info(asker) => {
             asker.session.fail(worker, asker.seq, failure);
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::cache::{Stripe, StripeSet};
 use crate::command::Group;
-use crate::memory::Engine;
+use crate::memory::{Caller, Engine};
 use crate::resp;
 use crate::state::{Call, Known};
 use crate::upstream::{Expect, Failure, Link, LinkSet};
@@ -27,6 +27,16 @@ impl Running {
     pub async fn reply(self) -> Result<Bytes, Failure> {
         self.reply.await.unwrap_or(Err(Failure::Unknown))
     }
+}
+
+fn run(engine: &Engine, caller: &mut Caller, call: &Call) -> Bytes {
+    let mut out = Vec::new();
+    call.with_argv(Known::Yes, |argv| engine.execute(caller, argv, &mut out));
+    if out.starts_with(b"-NOSCRIPT") {
+        out.clear();
+        call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
+    }
+    out.into()
 }
 
 impl Worker {
@@ -64,13 +74,17 @@ impl Worker {
         let mut caller = self.script_caller.borrow_mut();
         let caller = caller.get_or_insert_with(|| engine.connect(u64::MAX));
         caller.db = db;
-        let mut out = Vec::new();
-        call.with_argv(Known::Yes, |argv| engine.execute(caller, argv, &mut out));
-        if out.starts_with(b"-NOSCRIPT") {
-            out.clear();
-            call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
-        }
-        out.into()
+        run(engine, caller, call)
+    }
+
+    /// Runs a script about a limit on what this daemon counts by itself.
+    pub fn count_here(&self, db: u32, call: &Call) -> Bytes {
+        let engine = self.shared.limits_here();
+        let mut caller = engine.connect(u64::MAX);
+        caller.db = db % crate::shared::LIMIT_DATABASES;
+        let frame = run(engine, &mut caller, call);
+        engine.disconnect(&mut caller);
+        frame
     }
 
     /// Publishes over a shared link, or here.

@@ -20,6 +20,8 @@ enum What {
     OrderOfWords,
     /// The order of the pairs of the outermost array or map.
     OrderOfPairs,
+    /// What stands behind the last of Redis's own commands; and the order.
+    OursBehind,
     /// Every integer above zero.
     Integers,
     /// The second element: the channel.
@@ -123,6 +125,11 @@ const MASKS: &[Mask] = &[
     row("COMMAND .", What::Order, SEED),
     row("COMMAND LIST", What::Order, SEED),
     row("COMMAND INFO", What::Order, SEED),
+    row(
+        "COMMAND DOCS .",
+        What::OursBehind,
+        "redis-cli takes its help from it: the daemon's own commands stand there too",
+    ),
     row("COMMAND DOCS", What::Order, SEED),
     row("FUNCTION LIST", What::Order, SEED),
     row("XADD S *", What::Text, "an id that Redis makes is the time"),
@@ -206,6 +213,13 @@ fn apply(what: What, frame: &mut Value) {
                 pairs.sort();
                 *items = pairs.concat();
             }
+        }
+        What::OursBehind => {
+            if let Value::Aggregate(_, items) = frame {
+                let ours = items.iter().position(|item| item.payload() == b"lock.acquire");
+                items.truncate(ours.unwrap_or(items.len()));
+            }
+            apply(What::Order, frame);
         }
         What::Integers => frame.walk(&mut mask_integer),
         What::Channel => {

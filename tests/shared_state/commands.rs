@@ -3,7 +3,7 @@
 
 use crate::support::{Client, Daemon, Redis};
 use crate::transcript::{Manner, Run};
-use crate::{daemon_with_file, one_node_cluster};
+use crate::{daemon_with_file, embedded_with_file, one_node_cluster};
 
 /// The policies that transcripts name.
 pub const POLICIES: &str = "[ratelimit.policies.free]\nlimit = 3\nwindow_ms = 604800000\n\
@@ -203,10 +203,14 @@ SESSION.COUNT => -ERR wrong number of arguments for 'session.count' command
 
 /// All transcripts in both protocols, on an empty Redis each time.
 fn play_all(redis: &Redis, daemons: &[&Daemon], manner: Manner) {
+    play_on(daemons, manner, || assert_eq!(redis.client().text(&["FLUSHALL"]), "+OK"));
+}
+
+fn play_on(daemons: &[&Daemon], manner: Manner, empty: impl Fn()) {
     let transcripts = [("locks", LOCKS), ("limits", LIMITS), ("presence", PRESENCE), ("sessions", SESSIONS)];
     for resp3 in [false, true] {
         for (name, transcript) in transcripts {
-            assert_eq!(redis.client().text(&["FLUSHALL"]), "+OK");
+            empty();
             let client = |daemon: &&Daemon| if resp3 { crate::resp3(daemon) } else { daemon.client() };
             let mut clients: Vec<Client> = daemons.iter().map(client).collect();
             let title = format!("{name}, RESP{}, {manner:?}", if resp3 { 3 } else { 2 });
@@ -225,6 +229,14 @@ fn commands_through_one_daemon_read_as_specified() {
 }
 
 #[test]
+fn without_a_redis_the_same_commands_give_the_same_answers() {
+    for manner in [Manner::InTurn, Manner::InMulti, Manner::Pipelined] {
+        let daemon = embedded_with_file(POLICIES);
+        play_on(&[&daemon], manner, || assert_eq!(daemon.client().text(&["FLUSHALL"]), "+OK"));
+    }
+}
+
+#[test]
 fn two_daemons_on_one_redis_answer_as_one() {
     let redis = Redis::start();
     let daemons = [daemon_with_file(&redis, POLICIES), daemon_with_file(&redis, POLICIES)];
@@ -237,7 +249,7 @@ fn in_front_of_a_cluster_the_same_commands_give_the_same_answers() {
     let redis = one_node_cluster();
     let daemons = [daemon_with_file(&redis, POLICIES), daemon_with_file(&redis, POLICIES)];
     play_all(&redis, &[&daemons[0], &daemons[1]], Manner::InTurn);
-    play_all(&redis, &[&daemons[0]], Manner::InMulti);
+    play_all(&redis, &[&daemons[0]], Manner::InMultiOfCluster);
     play_all(&redis, &[&daemons[0]], Manner::Pipelined);
 }
 

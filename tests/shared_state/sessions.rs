@@ -70,3 +70,24 @@ fn logins_racing_a_logout_of_all_are_either_ended_by_it_or_counted() {
     assert_eq!(alive + ended, 40);
     assert_eq!(shown(&mut other, "SESSION.COUNT ann"), alive.to_string());
 }
+
+#[test]
+fn with_plain_keys_a_reader_that_knows_the_token_finds_the_session() {
+    let file = "[session]\nkey_mode = \"plain\"\n";
+    let redis = Redis::start();
+    for daemon in [crate::daemon_with_file(&redis, file), crate::embedded_with_file(file)] {
+        let mut client = daemon.client();
+        let login = fields(&mut client, "SESSION.CREATE ann DATA 1");
+        let (token, id) = (&login[0], &login[1]);
+        assert_eq!(shown(&mut client, &format!("HGET session:{token} user")), "'ann'");
+        let list = shown(&mut client, "SESSION.LIST ann");
+        assert!(list.contains(id.as_str()) && !list.contains(token.as_str()), "{list}");
+        let next = fields(&mut client, &format!("SESSION.ROTATE {token}"))[0].clone();
+        assert_eq!(shown(&mut client, &format!("EXISTS session:{token}")), "0");
+        assert_eq!(fields(&mut client, &format!("SESSION.VALIDATE {next}"))[0], *id);
+        // What is no token stands for none of another kind of key.
+        assert_eq!(shown(&mut client, "SESSION.VALIDATE ../x"), "nil");
+        assert_eq!(shown(&mut client, &format!("SESSION.REVOKE {id}")), "1");
+        assert_eq!(shown(&mut client, &format!("EXISTS session:{next}")), "0");
+    }
+}

@@ -13,12 +13,14 @@ pub enum Manner {
     InTurn,
     /// One by one, each in a transaction of its own.
     InMulti,
+    /// The same in front of a cluster, where `IN_SEVERAL_SLOTS` go without one.
+    InMultiOfCluster,
     /// As many at once as do not need an earlier reply.
     Pipelined,
 }
 
-/// These read hints before they know their scripts: they are refused in MULTI.
-const NOT_IN_MULTI: [&str; 2] = ["PRESENCE.LEAVEALL", "PRESENCE.CHANNELS"];
+/// These follow hints to keys in any slot.
+const IN_SEVERAL_SLOTS: [&str; 2] = ["PRESENCE.LEAVEALL", "PRESENCE.CHANNELS"];
 
 pub struct Run<'a> {
     pub clients: &'a mut [Client],
@@ -49,7 +51,8 @@ impl Run<'_> {
             let word = |word: &str| known.get(word).cloned().unwrap_or_else(|| word.to_owned());
             let line = Line { command: command.split_whitespace().map(word).collect(), text, reply };
             let client = number % self.clients.len();
-            if self.manner == Manner::InMulti && !NOT_IN_MULTI.contains(&line.command[0].as_str()) {
+            let whole = !IN_SEVERAL_SLOTS.contains(&line.command[0].as_str());
+            if self.manner == Manner::InMulti || self.manner == Manner::InMultiOfCluster && whole {
                 in_multi(&self.title, &mut self.clients[client], &line, &mut known);
             } else {
                 self.clients[client].send(&line.command);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Call, Entry, Fault, HINT, HINTS, Member, Naming, Reply, UNEXPECTED, UNHINT, escaped, understood,
+    CHANNELS, Call, Entry, Fault, HINT, HINTS, LEAVE_ALL, Member, Naming, Reply, UNEXPECTED, UNHINT, escaped,
+    understood,
 };
 
 /// A JOIN whose script was answered later than this after its hints were sent writes them again: they may have been
@@ -76,6 +77,19 @@ pub fn of_user(naming: &Naming, user: &[u8]) -> Call {
 /// The channels in which a user may be; ask `present` of each.
 pub fn channels_of_user(frame: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
     texts(frame)
+}
+
+/// LEAVEALL in one script, which names the channels' keys by itself.
+pub fn leave_all(naming: &Naming, connection: &[u8]) -> Call {
+    let (brace, closing): (&[u8], &[u8]) = if naming.tagged { (b"{", b"}") } else { (b"", b"") };
+    let args = [&naming.prefix, connection, brace, closing].map(<[u8]>::to_vec);
+    Call::new(&LEAVE_ALL, vec![connection_key(naming, connection)], args.into(), Reply::AsIs)
+}
+
+/// CHANNELS in one script.
+pub fn channels(naming: &Naming, user: &[u8]) -> Call {
+    let args = vec![naming.prefix.clone(), user.to_vec()];
+    Call::new(&CHANNELS, vec![user_key(naming, user)], args, Reply::AsIs)
 }
 
 pub(super) fn texts(frame: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {

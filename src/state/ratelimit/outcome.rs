@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::{FIELDS, Resolved};
-use crate::resp::{array_header, bulk, integer, map_header};
+use crate::resp::{Value, array_header, bulk, integer, map_header};
 use crate::state::{Fault, UNEXPECTED, understood};
 
 /// The answer of a MULTI that ran one by one: the outcomes up to the first denial, as far as there is one. Items behind it
@@ -32,6 +32,14 @@ pub fn multi_reply(plan: &[Resolved], outcomes: &[Outcome], resp3: bool, out: &m
     }
 }
 
+/// The outcomes in the reply of `at_once`, item by item.
+pub fn outcomes_of_multi(frame: &[u8]) -> Result<Vec<Outcome>, Fault> {
+    match understood(frame)?.elements() {
+        Some([_, _, limits]) => limits.elements().ok_or(UNEXPECTED)?.iter().map(Outcome::of).collect(),
+        _ => Err(UNEXPECTED.into()),
+    }
+}
+
 /// What CHECK and PEEK answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -46,7 +54,10 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn parse(frame: &[u8]) -> Result<Outcome, Fault> {
-        let value = understood(frame)?;
+        Outcome::of(&understood(frame)?)
+    }
+
+    fn of(value: &Value) -> Result<Outcome, Fault> {
         let numbers: Option<Vec<i64>> =
             value.elements().and_then(|elements| elements.iter().map(|element| element.int()).collect());
         match numbers.as_deref() {
@@ -84,6 +95,14 @@ impl Outcome {
             return Outcome::open(resolved);
         }
         Outcome { allowed: false, limit: resolved.capacity, remaining: 0, retry_ms: 1000, reset_ms: 1000 }
+    }
+
+    /// What the limit's owner is told where a share of it answered: a cost that is above the share alone is not one that
+    /// never fits.
+    #[must_use]
+    pub fn of_share(self, whole: &Resolved) -> Outcome {
+        let fits_later = self.retry_ms == -2 && whole.cost <= whole.capacity;
+        if fits_later { Outcome { retry_ms: 1000, ..self } } else { self }
     }
 
     /// As the script's reply reads.
