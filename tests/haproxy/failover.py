@@ -37,11 +37,15 @@ class Run:
         self.patroni = [PatroniNode(self.place, number, self.etcd) for number in NODES]
         self.haproxy = HAProxy(self.place, self.redis, self.sentinels, self.patroni)
         self.another_haproxy = HAProxy(self.place, self.redis, self.sentinels, self.patroni, "another-haproxy")
+        self.alone = [RedisNode(self.place, "alone", password="swordfish")]
+        self.its_sentinel = [SentinelNode(self.place, "alone", self.alone[0])]
+        self.haproxy_alone = HAProxy(self.place, self.alone, self.its_sentinel, [], "haproxy-alone")
         self.measured = []
         self.passed = self.failed = 0
 
     def servers(self):
-        return [self.haproxy, self.another_haproxy, *self.patroni, self.etcd, *self.sentinels, *self.redis]
+        proxies = [self.haproxy, self.another_haproxy, self.haproxy_alone]
+        return [*proxies, *self.patroni, self.etcd, *self.sentinels, *self.its_sentinel, *self.redis, *self.alone]
 
     def start_postgres(self):
         """The first node makes the cluster, so that the others do not race for it."""
@@ -65,6 +69,7 @@ class Run:
             sentinel.start()
         self.case("haproxy accepts the file, with no environment and with this one", self.file_is_valid)
         self.case("nothing in the file cuts idle connections", self.file_cuts_nothing_idle)
+        self.case("one node is enough, and passwords are sent", self.one_node_with_passwords)
         self.haproxy.start()
         if only != "postgres":
             self.redis_cases()
@@ -81,7 +86,7 @@ class Run:
             cases.case_new_connections_come_to_the_master,
             cases.case_one_sentinel_less_changes_nothing,
             cases.case_a_killed_master_that_is_restarted_never_gets_a_write,
-            cases.case_a_master_that_comes_back_amid_its_failover_loses_no_write,
+            cases.case_a_master_that_comes_back_amid_its_failover_never_gets_a_write,
             cases.case_a_stopped_master_that_goes_on_never_gets_a_write,
             cases.case_a_master_that_is_replaced_while_it_lives_loses_its_connections,
             cases.case_no_acknowledged_write_is_lost_that_a_replica_had,
@@ -125,6 +130,24 @@ class Run:
         assert re.search(r"^\s*option tcpka$", tcp, re.MULTILINE)
         assert "mode http" in stats, "the split was not where it should be"
 
+    def one_node_with_passwords(self):
+        for server in [*self.alone, *self.its_sentinel]:
+            server.start()
+
+        def answer():
+            with wire.Redis(self.haproxy_alone.redis_port, seconds=5) as connection:
+                connection.call("AUTH", "swordfish")
+                return connection.call("PING") == "PONG"
+
+        self.haproxy_alone.start({"SENTINEL_MAJORITY": "1", "REDIS_PASSWORD": "swordfish", "SENTINEL_PASSWORD": "swordfish"})
+        wait_for("the only Redis", answer)
+        self.haproxy_alone.end()
+        # The same without them: it must have been the passwords.
+        self.haproxy_alone.start({"SENTINEL_MAJORITY": "1"})
+        wait_for("its checks", lambda: not self.haproxy_alone.up("redis") and not self.haproxy_alone.up("redis-1-votes"))
+        for server in [self.haproxy_alone, *self.its_sentinel, *self.alone]:
+            server.end()
+
     def statistics_answer(self):
         status, page = self.haproxy.get("/")
         assert status == 200 and "Statistics Report" in page and "redis-1-votes" in page
@@ -150,7 +173,7 @@ class Idle:
 
     def __init__(self, haproxy):
         self.began = time.monotonic()
-        wait_for("a master behind HAProxy", lambda: haproxy.up("redis"))
+        wait_for("a master behind HAProxy", lambda: len(haproxy.up("redis")) == 1)
         self.link, self.tracking, self.subscriber = (wire.Redis(haproxy.redis_port) for _ in range(3))
         self.haproxy = haproxy
 

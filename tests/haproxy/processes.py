@@ -3,6 +3,7 @@ etcd, and HAProxy with the file that is shipped. Knows what a server needs to ru
 
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -135,9 +136,10 @@ class Process:
 class RedisNode(Process):
     """A redis-server that keeps an append-only file: started again, it comes back with what it had, and as what it was."""
 
-    def __init__(self, place, number, master=None):
+    def __init__(self, place, number, master=None, password=None):
         super().__init__(place, f"redis-{number}")
         self.server = f"redis-{number}"
+        self.password = password
         self.port = place.ports.take()
         directory = place.subdirectory(self.name)
         # Sentinel rewrites this file, so it is written once and not at each start.
@@ -147,6 +149,8 @@ class RedisNode(Process):
         ]  # fmt: skip
         if master:
             lines.append(f"replicaof 127.0.0.1 {master.port}")
+        if password:
+            lines.append(f"requirepass {password}")
         self.file.write_text("\n".join(lines) + "\n")
 
     def command(self):
@@ -178,6 +182,8 @@ class SentinelNode(Process):
             f"sentinel failover-timeout {MASTER_NAME} 10000",
             f"sentinel parallel-syncs {MASTER_NAME} 2",
         ]  # fmt: skip
+        if master.password:
+            lines += [f"requirepass {master.password}", f"sentinel auth-pass {MASTER_NAME} {master.password}"]
         self.file.write_text("\n".join(lines) + "\n")
 
     def command(self):
@@ -304,13 +310,14 @@ class HAProxy(Process):
             "SENTINEL_MASTER_NAME": MASTER_NAME,
             "VERDICT_SOCKET": f"abns@{place.directory.name}-{name}",
         }
-        for number, node, sentinel, patroni in zip(NODES, redis, sentinels, postgres):
+        # Of a node that is not there nobody listens on the port.
+        for number, node, sentinel, patroni in itertools.zip_longest(NODES, redis, sentinels, postgres):
             self.variables |= {
                 f"STATE_{number}_HOST": "127.0.0.1",
-                f"REDIS_{number}_PORT": str(node.port),
-                f"SENTINEL_{number}_PORT": str(sentinel.port),
-                f"POSTGRES_{number}_PORT": str(patroni.port),
-                f"PATRONI_{number}_PORT": str(patroni.rest_port),
+                f"REDIS_{number}_PORT": str(node.port if node else take()),
+                f"SENTINEL_{number}_PORT": str(sentinel.port if sentinel else take()),
+                f"POSTGRES_{number}_PORT": str(patroni.port if patroni else take()),
+                f"PATRONI_{number}_PORT": str(patroni.rest_port if patroni else take()),
             }
 
     def command(self):
