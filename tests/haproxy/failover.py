@@ -169,7 +169,7 @@ class Run:
 
 
 class Idle:
-    """Connections of the kinds that stay silent: a link, one that tracks keys, a subscriber, one of a pool at each PostgreSQL address."""
+    """Connections of the kinds that stay silent for long: a link, one that tracks keys, a subscriber."""
 
     def __init__(self, haproxy):
         self.began = time.monotonic()

@@ -1,6 +1,7 @@
 """Starts what the test needs on 127.0.0.1, in one temporary directory, and ends it by process ids: Redis with Sentinel, Patroni with
 etcd, and HAProxy with the file that is shipped. Knows what a server needs to run, not what is tested. Standard library only."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -115,8 +116,14 @@ class Process:
                 start_new_session=True,
             )
 
-    def signal(self, number):
-        self.process.send_signal(number)
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stops it as a machine that hangs does; it goes on in any case, so that the next case finds it well."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self):
         self.process.kill()
@@ -310,6 +317,8 @@ class HAProxy(Process):
             "SENTINEL_MASTER_NAME": MASTER_NAME,
             "VERDICT_SOCKET": f"abns@{place.directory.name}-{name}",
         }
+        if os.geteuid() == 0:
+            self.variables["HAPROXY_USER"] = "haproxy"
         # Of a node that is not there nobody listens on the port.
         for number, node, sentinel, patroni in itertools.zip_longest(NODES, redis, sentinels, postgres):
             self.variables |= {

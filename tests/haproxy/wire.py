@@ -46,7 +46,6 @@ class Connection:
         except OSError:
             return True
         finally:
-            # `makefile` refuses to read on after a timeout of zero, so the old one must be back.
             self.socket.settimeout(ANSWER_SECONDS_MAX)
 
 
