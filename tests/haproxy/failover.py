@@ -1,6 +1,6 @@
-"""haproxy/state-pillar.cfg before three Redis with three sentinels and three PostgreSQL under Patroni, all real, while nodes are killed,
-stopped and restarted. Prints a line per case, what it measured, and what the servers said if a case fails. Ends every process that it
-started. Standard library only.
+"""haproxy/state-pillar.cfg before three Redis with three sentinels and three PostgreSQL under Patroni, all real, while nodes are
+killed, stopped and restarted. With MADCACHE_BIN=FILE that daemon stands in front. Prints a line per case, what it measured, and what the
+servers said if a case fails. Ends every process that it started. Standard library only.
 
     python3 tests/haproxy/failover.py --logs DIRECTORY
 """
@@ -17,7 +17,7 @@ import traceback
 
 import wire
 from postgres_cases import PostgresCases
-from processes import CONFIGURATION, NODES, Etcd, HAProxy, PatroniNode, Place, RedisNode, SentinelNode, wait_for
+from processes import CONFIGURATION, NODES, Daemon, Etcd, HAProxy, PatroniNode, Place, RedisNode, SentinelNode, wait_for
 from redis_cases import RedisCases
 
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,6 +37,7 @@ class Run:
         self.patroni = [PatroniNode(self.place, number, self.etcd) for number in NODES]
         self.haproxy = HAProxy(self.place, self.redis, self.sentinels, self.patroni)
         self.another_haproxy = HAProxy(self.place, self.redis, self.sentinels, self.patroni, "another-haproxy")
+        self.daemon = Daemon(self.place, self.haproxy) if os.environ.get("MADCACHE_BIN") else None
         self.alone = [RedisNode(self.place, "alone", password="swordfish")]
         self.its_sentinel = [SentinelNode(self.place, "alone", self.alone[0])]
         self.haproxy_alone = HAProxy(self.place, self.alone, self.its_sentinel, [], "haproxy-alone")
@@ -44,7 +45,7 @@ class Run:
         self.passed = self.failed = 0
 
     def servers(self):
-        proxies = [self.haproxy, self.another_haproxy, self.haproxy_alone]
+        proxies = [self.haproxy, self.another_haproxy, self.haproxy_alone, *([self.daemon] if self.daemon else [])]
         return [*proxies, *self.patroni, self.etcd, *self.sentinels, *self.its_sentinel, *self.redis, *self.alone]
 
     def start_postgres(self):
@@ -81,7 +82,7 @@ class Run:
         self.case("the statistics answer", self.statistics_answer)
 
     def redis_cases(self):
-        cases = RedisCases(self.redis, self.sentinels, self.haproxy, self.another_haproxy, self.measured)
+        cases = RedisCases(self.redis, self.sentinels, self.haproxy, self.another_haproxy, self.daemon, self.measured)
         for run in (
             cases.case_new_connections_come_to_the_master,
             cases.case_one_sentinel_less_changes_nothing,
@@ -92,6 +93,10 @@ class Run:
             cases.case_no_acknowledged_write_is_lost_that_a_replica_had,
         ):
             self.case(f"redis: {name_of(run)}", run)
+        if self.daemon:
+            self.case("redis: the daemon goes through all of it", cases.case_the_daemon_goes_through_all_of_it)
+        else:
+            print("left out: MADCACHE_BIN names no daemon to stand in front")
 
     def postgres_cases(self):
         cases = PostgresCases(self.patroni, self.haproxy, self.measured)

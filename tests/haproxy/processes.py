@@ -103,13 +103,16 @@ class Process:
     def command(self):
         raise NotImplementedError
 
+    def environment(self):
+        return dict(os.environ)
+
     def start(self, environment=None):
         with self.log.open("ab") as output:
             # A session of its own: a signal for the test must not reach its servers before the test has noted it.
             self.process = subprocess.Popen(
                 self.command(),
                 cwd=self.place.directory,
-                env=os.environ | (environment or {}),
+                env=self.environment() | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -332,8 +335,8 @@ class HAProxy(Process):
     def command(self):
         return ["haproxy", "-db", "-f", str(CONFIGURATION)]
 
-    def start(self, environment=None):
-        super().start(self.variables | (environment or {}))
+    def environment(self):
+        return super().environment() | self.variables
 
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.stats_port}{path}", timeout=10) as answer:
@@ -346,3 +349,20 @@ class HAProxy(Process):
         servers = (row for row in rows if row["pxname"] == proxy and row["svname"] not in ("FRONTEND", "BACKEND"))
         # "UP 1/2" is on its way down, and still gets them.
         return {row["svname"] for row in servers if row["status"].startswith("UP")}
+
+
+class Daemon(Process):
+    """The daemon that MADCACHE_BIN names, with HAProxy as its Redis."""
+
+    def __init__(self, place, haproxy):
+        super().__init__(place, "madcache")
+        self.haproxy = haproxy
+        self.port = place.ports.take()
+
+    def command(self):
+        return [os.environ["MADCACHE_BIN"], "--port", str(self.port), "--admin-bind", ""]
+
+    def environment(self):
+        # A developer's own settings must not decide what the test sees.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MADCACHE_")}
+        return kept | {"REDIS_URL": f"redis://127.0.0.1:{self.haproxy.redis_port}"}

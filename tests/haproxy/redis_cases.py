@@ -8,7 +8,7 @@ import time
 
 import wire
 from processes import MASTER_NAME, wait_for
-from writers import OldMaster, RedisWriter
+from writers import DaemonClient, OldMaster, RedisWriter
 
 # How long the connections of a stuck server may live: two checks of 3 s each, and some for a loaded machine.
 CLOSE_SECONDS_MAX = 20
@@ -17,13 +17,15 @@ CLOSE_SECONDS_MAX = 20
 class RedisCases:
     """`measured` collects what the run should print."""
 
-    def __init__(self, nodes, sentinels, haproxy, another_haproxy, measured):
+    def __init__(self, nodes, sentinels, haproxy, another_haproxy, daemon, measured):
         self.nodes = nodes
         self.sentinels = list(sentinels)
         self.haproxy = haproxy
         self.another_haproxy = another_haproxy
+        self.daemon = daemon
         self.measured = measured
         self.writer = RedisWriter(haproxy.redis_port)
+        self.daemon_client = DaemonClient(daemon.port) if daemon else None
 
     # -- words
 
@@ -103,22 +105,28 @@ class RedisCases:
         assert all(self.node_behind() is master for _ in range(20))
         self.writer.start()
         wait_for("writes", lambda: len(self.writer.writes) > 50)
+        if self.daemon:
+            self.daemon.start()
+            self.daemon_client.start()
+            wait_for("the daemon answers", lambda: self.daemon_client.read_back > 50)
 
     def case_one_sentinel_less_changes_nothing(self):
         master = self.settled()
+        gone = self.sentinels.pop()
         with self.through() as idle:
             idle.call("PING")
             began = time.monotonic()
-            gone = self.sentinels.pop()
             gone.kill()
-            wait_for("HAProxy sees it", lambda: len(self.haproxy.up(f"{master.server}-votes")) == 2)
-            # Twice as long as it takes until a verdict closes connections.
-            seen = time.monotonic()
-            wait_for("writes go on", lambda: self.writer.writes[-1].acknowledged > seen + 3)
-            assert not idle.is_closed() and self.haproxy.up("redis") == {master.server}
-            self.measured.append(f"redis, a sentinel killed: no write for {self._longest_pause(began):.2f} s")
-        gone.start()
-        self.sentinels.append(gone)
+            try:
+                wait_for("HAProxy sees it", lambda: len(self.haproxy.up(f"{master.server}-votes")) == 2)
+                # Twice as long as it takes until a verdict closes connections.
+                seen = time.monotonic()
+                wait_for("writes go on", lambda: self.writer.writes[-1].acknowledged > seen + 3)
+                assert not idle.is_closed() and self.haproxy.up("redis") == {master.server}
+            finally:
+                gone.start()
+                self.sentinels.append(gone)
+        self.measured.append(f"redis, a sentinel killed: no write for {self._longest_pause(began):.2f} s")
         self.settled()
 
     def _longest_pause(self, since):
@@ -236,3 +244,14 @@ class RedisCases:
         lost = [w for w, found in zip(writes, there) if not found]
         self.measured.append(f"redis: {len(writes)} writes acknowledged, {len(lost)} of them lost that no replica had yet")
         assert not [w.token for w in lost if w.replicated], "acknowledged, replicated and lost"
+
+    def case_the_daemon_goes_through_all_of_it(self):
+        client = self.daemon_client
+        read_back = client.read_back
+        wait_for("the daemon answers again", lambda: client.read_back > read_back + 50)
+        client.end()
+        self.measured.append(f"the daemon: {client.read_back} of {client.number} numbers read back")
+        assert not client.outdated, f"numbers written and read: {client.outdated}"
+        # What a client library tries again. Where the outcome was unknown its connection was closed.
+        assert all(text.startswith("LOADING madcache: not sent") for text in client.refusals), client.refusals
+        assert self.daemon.process.poll() is None and "panicked" not in self.daemon.log.read_text()

@@ -80,6 +80,32 @@ class RedisWriter(Endless):
         time.sleep(0.003)
 
 
+class DaemonClient(Endless):
+    """Writes a number through the daemon and reads it back, again and again."""
+
+    connect = wire.Redis
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.number = self.read_back = 0
+        self.outdated = []
+        self.refusals = set()
+
+    def turn(self, connection):
+        self.number += 1
+        try:
+            connection.call("SET", "number", self.number)
+            found = connection.call("GET", "number")
+        except wire.Refused as refusal:
+            self.refusals.add(str(refusal))
+            raise
+        if found == str(self.number):
+            self.read_back += 1
+        else:
+            self.outdated.append((self.number, found))
+        time.sleep(0.003)
+
+
 class PostgresWriter(Endless):
     """Inserts numbers through the primary's address, on one connection as long as that lasts."""
 
