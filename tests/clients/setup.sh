@@ -21,6 +21,18 @@ debian_packages() {
     install_debian_packages "${missing[@]}"
 }
 
+# What stands behind HAProxy beside Redis. A part of its own, since no other test needs a PostgreSQL.
+failover_packages() {
+    local missing=() pair
+    for pair in patroni:patroni etcd:etcd-server setpriv:util-linux; do
+        if ! command -v "${pair%%:*}" >/dev/null; then missing+=("${pair##*:}"); fi
+    done
+    if [[ ! -x $(compgen -G '/usr/lib/postgresql/*/bin/postgres' | head -n 1) ]]; then missing+=(postgresql); fi
+    if [[ ! -d /usr/lib/python3/dist-packages/etcd ]]; then missing+=(python3-etcd); fi
+    if ((${#missing[@]} == 0)); then return; fi
+    install_debian_packages "${missing[@]}"
+}
+
 install_debian_packages() {
     local as_root=()
     if ! command -v apt-get >/dev/null; then
