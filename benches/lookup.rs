@@ -45,10 +45,9 @@ impl Setup {
         let lease = shared.new_lease(0);
         let now = Moment::now();
         lease.prove(now);
-        let own = User { id: User::OWN, credentials: None };
         let key = |i| format!("{prefix}:{i:012}");
         Setup {
-            worker: Worker::new(0, shared, own),
+            worker: Worker::new(0, shared),
             cache,
             lease,
             get: lookup_name("GET").expect("GET is a command"),

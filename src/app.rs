@@ -16,7 +16,6 @@ use crate::logging;
 use crate::rules::Rules;
 use crate::server::{self, Dealer, Listener};
 use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Shared};
-use crate::upstream::{Credentials, User};
 use crate::worker::Worker;
 
 /// Why the daemon cannot run; one line that says what to do.
@@ -83,7 +82,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))
         .collect();
-    tracing::info!(workers, upstream = %shared.target.endpoint, l1 = shared.cache.is_some(), "ready to accept connections");
+    tracing::info!(workers, upstream = %shared.l2.target.endpoint, l1 = shared.cache.is_some(), "ready to accept connections");
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     until_ended(&shared, &source).await?;
@@ -100,14 +99,8 @@ fn work(id: u16, shared: Arc<Shared>, mailbox: mpsc::Receiver<Mail>) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker could not start"),
     };
-    let target = &shared.target;
-    let credentials = target.password.as_ref().map(|password| Credentials {
-        user: target.username.clone(),
-        password: password.expose().to_owned(),
-    });
-    let user = User { id: User::OWN, credentials };
     let local = LocalSet::new();
-    local.block_on(&runtime, async move { Worker::new(id, shared, user).run(mailbox).await });
+    local.block_on(&runtime, async move { Worker::new(id, shared).run(mailbox).await });
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, Error> {

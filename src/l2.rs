@@ -29,7 +29,7 @@ const TRACKED_KEYS_DEFAULT: u64 = 1_000_000;
 /// Watches L2 as long as the daemon runs.
 pub async fn watch(shared: Arc<Shared>) {
     // Nobody knows yet; the first round says, and logs, how it is.
-    shared.l2_reachable.store(false, Relaxed);
+    shared.l2.is_reachable.store(false, Relaxed);
     let mut told = None;
     let mut connection = None;
     let mut warned = Warned::default();
@@ -42,7 +42,7 @@ pub async fn watch(shared: Arc<Shared>) {
             round(&shared, &mut connection, rounds.is_multiple_of(SETTINGS_EVERY), &mut warned).await;
         let answered = answer.is_ok();
         // Links notice a change too, and may have told it already.
-        let known = shared.l2_reachable.swap(answered, Relaxed) == answered && told.is_some();
+        let known = shared.l2.is_reachable.swap(answered, Relaxed) == answered && told.is_some();
         match answer {
             Ok(()) if !known => tracing::info!("L2 is reachable"),
             Err(reason) if !known && told != Some(false) => tracing::warn!(%reason, "L2 does not answer"),
@@ -86,7 +86,7 @@ async fn round(
 }
 
 fn client(shared: &Shared) -> RedisResult<redis::Client> {
-    let target = &shared.target;
+    let target = &shared.l2.target;
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
         Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),

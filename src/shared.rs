@@ -2,13 +2,15 @@
 //! anything else is done.
 
 mod embedded;
+mod remote;
 mod waiters;
 
+pub use remote::{Remote, Slots};
 pub use waiters::{Waiter, Waiters};
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -70,7 +72,8 @@ pub struct Learned {
 pub struct Shared {
     hasher: foldhash::fast::RandomState,
     pub live: ArcSwap<Live>,
-    pub target: Target,
+    /// What executes commands, where it is a Redis.
+    pub l2: Arc<Remote>,
     pub cache: Option<Arc<Cache>>,
     /// What executes commands where there is no L2.
     pub engine: Option<Engine>,
@@ -89,7 +92,6 @@ pub struct Shared {
     pub next_client: AtomicU64,
     next_user: AtomicU32,
     pub buffered_bytes: AtomicU64,
-    pub l2_reachable: AtomicBool,
     /// L2 expires hash fields by themselves (HPEXPIRE, 7.4 and later).
     pub fields_expire: AtomicBool,
     /// Moves on when rights may have changed.
@@ -102,29 +104,8 @@ pub struct Shared {
     pub l2_evicts: AtomicBool,
     /// Clients that wait for locks.
     pub lock_waiters: Waiters,
-    slots: AtomicU8,
     pub draining: AtomicBool,
     pub started: Moment,
-}
-
-/// Whether L2 is a cluster, where the keys of one script must share a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Slots {
-    Unknown,
-    Plain,
-    Tagged,
-}
-
-impl Slots {
-    /// `None`: not known yet.
-    pub fn tagged(self) -> Option<bool> {
-        match self {
-            Slots::Unknown => None,
-            Slots::Plain => Some(false),
-            Slots::Tagged => Some(true),
-        }
-    }
 }
 
 pub const MAILBOX_LEN_MAX: usize = 65_536;
@@ -143,11 +124,10 @@ impl Shared {
         let is_embedded = target.endpoint == Endpoint::Memory;
         let engine =
             is_embedded.then(|| embedded::engine(&live.config, mailboxes.clone(), lock_waiters.clone()));
-        let slots = if is_embedded { Slots::Plain } else { Slots::Unknown };
         Shared {
             engine,
             hasher: foldhash::fast::RandomState::default(),
-            target,
+            l2: Arc::new(Remote::new(target)),
             cache,
             metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
             live: ArcSwap::from_pointee(live),
@@ -163,14 +143,12 @@ impl Shared {
             next_client: AtomicU64::new(1),
             next_user: AtomicU32::new(1),
             buffered_bytes: AtomicU64::new(0),
-            l2_reachable: AtomicBool::new(true),
             fields_expire: AtomicBool::new(false),
             rights_version: AtomicU64::new(0),
             writes_paused_until: AtomicU64::new(0),
             hello_says_proto: AtomicBool::new(false),
             l2_evicts: AtomicBool::new(false),
             lock_waiters,
-            slots: AtomicU8::new(slots as u8),
             draining: AtomicBool::new(false),
             started: Moment::now(),
         }
@@ -182,15 +160,9 @@ impl Shared {
         self.hasher.hash_one(bytes)
     }
 
-    pub fn slots(&self) -> Slots {
-        match self.slots.load(Relaxed) {
-            1 => Slots::Plain,
-            2 => Slots::Tagged,
-            _ => Slots::Unknown,
-        }
-    }
-    pub fn set_slots(&self, slots: Slots) {
-        self.slots.store(slots as u8, Relaxed);
+    /// Whether it is the one whose replies are cached.
+    pub fn is_l2(&self, remote: &Arc<Remote>) -> bool {
+        Arc::ptr_eq(&self.l2, remote)
     }
 
     pub fn new_lease(&self, worker: u16) -> Arc<Lease> {

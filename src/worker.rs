@@ -2,6 +2,7 @@
 //! links produce in one scheduler tick is written at the tick's end, with one call per stream.
 
 mod barrier;
+mod home;
 mod info;
 mod reads;
 mod rights;
@@ -29,6 +30,7 @@ use crate::session::Session;
 use crate::shared::{Landing, Live, Mail, Shared};
 use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
 use barrier::Barriers;
+pub use home::Home;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
 pub use scripts::{CALLER_WORKER_BITS, Running};
@@ -43,7 +45,7 @@ pub struct Worker {
     pub id: u16,
     pub shared: Arc<Shared>,
     pub metrics: Arc<WorkerMetrics>,
-    pub upstream: Upstream,
+    pub upstream: Rc<Upstream>,
     /// What one read of a client takes.
     pub scratch: RefCell<Box<[u8]>>,
     /// What one read of a link takes.
@@ -51,7 +53,6 @@ pub struct Worker {
     pub pool: RefCell<BufferPool>,
     pub front: RefCell<FrontTable>,
     pub sessions: RefCell<HashMap<u64, Rc<Session>>>,
-    own_user: Rc<User>,
     users: RefCell<HashMap<u32, Rc<User>>>,
     live: RefCell<Arc<Live>>,
     settings: Cell<Settings>,
@@ -116,18 +117,17 @@ struct Tick {
 }
 
 impl Worker {
-    pub fn new(id: u16, shared: Arc<Shared>, own_user: User) -> Rc<Worker> {
+    pub fn new(id: u16, shared: Arc<Shared>) -> Rc<Worker> {
         let live = shared.live.load_full();
         Rc::new(Worker {
             id,
             metrics: shared.metrics[usize::from(id)].clone(),
-            upstream: Upstream::default(),
+            upstream: Rc::new(Upstream::new(shared.l2.clone())),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             pool: RefCell::default(),
             front: RefCell::default(),
             sessions: RefCell::default(),
-            own_user: Rc::new(own_user),
             users: RefCell::default(),
             settings: Cell::new(Settings::of(&live)),
             live: RefCell::new(live),
@@ -332,7 +332,7 @@ impl Worker {
     // Users and sessions.
 
     pub fn own_user(&self) -> &Rc<User> {
-        &self.own_user
+        &self.upstream.own_user
     }
 
     pub fn user(&self, credentials: &crate::upstream::Credentials) -> Rc<User> {
@@ -353,6 +353,14 @@ impl Worker {
         let sessions: Vec<_> = self.sessions.borrow().values().cloned().collect();
         for session in sessions.into_iter().filter(|s| s.user_id() == user) {
             session.close_after_replies(self);
+        }
+    }
+
+    /// Where shared-state commands run of a session with these links, in this database.
+    pub fn home(&self, links: &Rc<LinkSet>, db: u32) -> Home {
+        match &self.shared.engine {
+            Some(engine) => Home::Engine { engine: engine.clone(), db },
+            None => Home::Redis(links.clone()),
         }
     }
 

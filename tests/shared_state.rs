@@ -2,6 +2,8 @@
 //! at which time is tested in `state_*.rs`.
 #[path = "shared_state/commands.rs"]
 mod commands;
+#[path = "shared_state/drivers.rs"]
+mod drivers;
 #[path = "shared_state/limits.rs"]
 mod limits;
 #[path = "shared_state/locks.rs"]

@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["net", "shared"]),
-    ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "worker"]),
+    ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "shared", "worker"]),
     (
         "session",
         &[

@@ -29,8 +29,8 @@ pub(super) fn readiness(shared: &Shared, now: Moment) -> Result<(), String> {
     if shared.draining.load(Relaxed) {
         return Err("draining: the daemon is about to end".into());
     }
-    if !shared.l2_reachable.load(Relaxed) {
-        return Err(format!("Redis at {} does not answer", shared.target.endpoint));
+    if !shared.l2.is_reachable.load(Relaxed) {
+        return Err(format!("Redis at {} does not answer", shared.l2.target.endpoint));
     }
     if !shared.tracking_is_alive(now) {
         let silence = shared.staleness(now).as_millis();
@@ -105,7 +105,7 @@ mod tests {
     fn readiness_ends_with_redis_and_with_the_drain() {
         let setup = Setup::new();
         assert_eq!(readiness(&setup.shared, setup.now), Ok(()));
-        setup.shared.l2_reachable.store(false, Relaxed);
+        setup.shared.l2.is_reachable.store(false, Relaxed);
         assert!(readiness(&setup.shared, setup.now).unwrap_err().contains("127.0.0.1:6379 does not answer"));
         setup.shared.draining.store(true, Relaxed);
         assert!(readiness(&setup.shared, setup.now).unwrap_err().starts_with("draining"));

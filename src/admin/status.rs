@@ -16,7 +16,7 @@ pub(super) fn page(shared: &Shared, now: Moment) -> String {
     line("madcache", env!("CARGO_PKG_VERSION"));
     line("health", &health::health(shared, now).map_or_else(|reason| reason, |()| "ok".into()));
     line("ready", &health::readiness(shared, now).map_or_else(|reason| reason, |()| "yes".into()));
-    line("redis", &shared.target.endpoint.to_string());
+    line("redis", &shared.l2.target.endpoint.to_string());
     line(
         "evicts",
         if shared.l2_evicts.load(Relaxed) { "Redis evicts keys; hot ones are touched" } else { "no" },

@@ -76,7 +76,7 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
         }
         state::Command::Presence(command) => {
             enabled(config.presence.driver, "presence")?;
-            runner.worker.presence_is_used(runner.links.db);
+            runner.worker.presence_is_used(runner.home.db());
             presence_plan(&runner.naming, command)
         }
         state::Command::Ratelimit(command) => limit_plan(runner, command)?,

@@ -20,10 +20,9 @@ use crate::cache::StripeSet;
 use crate::command::{Group, Row};
 use crate::config::LimitOnL2Down;
 use crate::resp;
-use crate::shared::Slots;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
-use crate::worker::{Running, Worker};
+use crate::worker::{Home, Running, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
 #[derive(Default)]
@@ -39,14 +38,14 @@ pub(super) struct Kept {
 pub(super) struct Runner {
     pub(super) session: Rc<Session>,
     pub(super) worker: Rc<Worker>,
-    pub(super) links: Rc<LinkSet>,
+    pub(super) home: Home,
     pub(super) naming: Naming,
     pub(super) resp3: bool,
 }
 
 impl Runner {
     pub(super) async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
-        self.worker.call(&self.links, call).await
+        self.worker.call(&self.home, call).await
     }
 
     /// Sends calls that nobody waits for.
@@ -95,10 +94,13 @@ impl Session {
             Ok(command) => command,
             Err(fault) => return self.refuse(worker, st, &fault),
         };
-        let tagged = match worker.shared.slots().tagged() {
-            Some(tagged) => tagged,
-            None if same_in_a_cluster(&command) => false,
-            None => return self.ask_for_slots(worker, st),
+        let home = worker.home(&st.links, st.identity.db);
+        let tagged = match (home.tagged(), &home) {
+            (Some(tagged), _) => tagged,
+            (None, Home::Redis(links)) if !same_in_a_cluster(&command) => {
+                return self.ask_for_slots(worker, st, links);
+            }
+            _ => false,
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
@@ -106,13 +108,8 @@ impl Session {
             return Step::Again(Park::Until(st.next_seq()));
         }
         let naming = Naming { prefix: prefix_of(worker, &command), tagged };
-        let runner = Runner {
-            session: self.clone(),
-            worker: worker.clone(),
-            links: st.links.clone(),
-            naming,
-            resp3: st.identity.resp3,
-        };
+        let runner =
+            Runner { session: self.clone(), worker: worker.clone(), home, naming, resp3: st.identity.resp3 };
         match plan(&runner, command) {
             Err(fault) => self.refuse(worker, st, &fault),
             Ok(plan) if in_multi => self.queue_script(worker, st, runner, plan),
@@ -132,12 +129,13 @@ impl Session {
         }
     }
 
-    /// How keys are named depends on whether L2 is a cluster.
-    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Step {
-        match st.links.plain(worker, st.identity.resp3) {
+    /// How keys are named depends on whether their Redis is a cluster.
+    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, links: &Rc<LinkSet>) -> Step {
+        match links.plain(worker, st.identity.resp3) {
             Ok(link) => {
                 let ask = resp::encode_request(&[b"INFO", b"cluster"]);
-                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
+                let turn = Turn::Slots(links.upstream.remote.clone());
+                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), turn), Group::Other);
                 Step::Again(Park::Turn)
             }
             Err(failure) => {
@@ -156,8 +154,8 @@ impl Session {
         call: Call,
         then: Then,
     ) -> Step {
-        if let Some(engine) = &worker.shared.engine {
-            let frame = worker.call_embedded(engine, st.identity.db, &call);
+        if let Home::Engine { engine, db } = &runner.home {
+            let frame = worker.call_embedded(engine, *db, &call);
             let mut out = Vec::new();
             call.reply.convert(&frame, runner.resp3, &mut out);
             runner.follow(then, &frame);
@@ -323,7 +321,7 @@ impl Scripted {
 impl Runner {
     /// The reply of a command's one script.
     async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
-        match self.worker.finish_call(&self.links, &call, running).await {
+        match self.worker.finish_call(running, &call).await {
             Ok(frame) => {
                 let mut out = Vec::new();
                 call.reply.convert(&frame, self.resp3, &mut out);
@@ -404,12 +402,6 @@ impl Runner {
 }
 
 impl Session {
-    /// L2 has said whether it is a cluster.
-    pub(super) fn heard_of_slots(worker: &Worker, frame: &[u8]) {
-        let tagged = memchr::memmem::find(frame, b"cluster_enabled:1").is_some();
-        worker.shared.set_slots(if tagged { Slots::Tagged } else { Slots::Plain });
-    }
-
     /// The connection is over: what was bound to it ends, and nothing is kept up any more.
     pub(super) fn drop_kept(self: &Rc<Self>, worker: &Rc<Worker>) {
         let kept = std::mem::take(&mut *self.kept.borrow_mut());

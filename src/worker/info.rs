@@ -54,7 +54,7 @@ const STATES: &[Row<Shared>] = &[
         |s| s.buffered_bytes.load(Relaxed),
         "Unsent and unparsed bytes of all connections.",
     ),
-    gauge("l2_reachable", |s| u64::from(s.l2_reachable.load(Relaxed)), "1 while L2 answers."),
+    gauge("l2_reachable", |s| u64::from(s.l2.is_reachable.load(Relaxed)), "1 while L2 answers."),
     gauge(
         "tracking_alive",
         |s| u64::from(s.tracking_is_alive(Moment::now())),

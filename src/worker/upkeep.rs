@@ -118,7 +118,7 @@ impl Worker {
         }
         // Is it L2, or only that command? Another link asks.
         if longest > limit / 4 && silent > limit / 4 {
-            let set = self.links_of(self.own_user(), self.shared.target.db);
+            let set = self.upstream.own_set();
             if let Ok(link) = set.spare(self)
                 && link.pending_len() == 0
             {
