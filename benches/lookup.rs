@@ -38,9 +38,9 @@ impl Setup {
     fn new(prefix: &str) -> Setup {
         let mut config = Config::default();
         config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
-        let target = config.upstream.target().expect("a URL");
+        let residences = config.residences().expect("a URL");
         let (mailbox, _) = tokio::sync::mpsc::channel(1);
-        let shared = Arc::new(Shared::new(Live::new(config), target, vec![mailbox]));
+        let shared = Arc::new(Shared::new(Live::new(config), residences, vec![mailbox]));
         let cache = shared.cache.clone().expect("L1 is on");
         let lease = shared.new_lease(0);
         let now = Moment::now();

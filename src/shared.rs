@@ -2,9 +2,11 @@
 //! anything else is done.
 
 mod embedded;
+mod places;
 mod remote;
 mod waiters;
 
+pub use places::{Place, Places};
 pub use remote::{Remote, Slots};
 pub use waiters::{Waiter, Waiters};
 
@@ -20,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Cache, CacheConfig, Follower, Lease};
 use crate::clock::Moment;
-use crate::config::{Config, Endpoint, Target};
+use crate::config::{Config, Endpoint, Kind, Residences};
 use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
@@ -74,9 +76,13 @@ pub struct Shared {
     pub live: ArcSwap<Live>,
     /// What executes commands, where it is a Redis.
     pub l2: Arc<Remote>,
+    /// Where kinds of shared state live.
+    pub places: Places,
     pub cache: Option<Arc<Cache>>,
     /// What executes commands where there is no L2.
     pub engine: Option<Engine>,
+    /// Where kinds live that are kept in this process beside L2.
+    pub beside: Option<Engine>,
     pub metrics: Vec<Arc<WorkerMetrics>>,
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     leases: Mutex<Vec<Arc<Lease>>>,
@@ -113,7 +119,7 @@ pub const MAILBOX_LEN_MAX: usize = 65_536;
 const LEARNED_MAX: usize = 4096;
 
 impl Shared {
-    pub fn new(live: Live, target: Target, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
+    pub fn new(live: Live, residences: Residences, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
         let cache = live.config.l1_enabled().then(|| {
             Arc::new(Cache::new(CacheConfig {
                 bytes_max: live.config.cache.bytes_max,
@@ -121,13 +127,20 @@ impl Shared {
             }))
         });
         let lock_waiters = Waiters::default();
-        let is_embedded = target.endpoint == Endpoint::Memory;
-        let engine =
-            is_embedded.then(|| embedded::engine(&live.config, mailboxes.clone(), lock_waiters.clone()));
+        let is_embedded = residences.upstream.endpoint == Endpoint::Memory;
+        let places = Places::new(residences);
+        let (config, waiters) = (&live.config, &lock_waiters);
+        let engine = is_embedded.then(|| embedded::serving(config, mailboxes.clone(), waiters.clone()));
+        let has_beside = !places.beside().is_empty();
+        let beside = has_beside.then(|| embedded::beside(config, mailboxes.clone(), waiters.clone()));
+        // The engine tells of them from the beginning.
+        lock_waiters.set_listening(places.is_in_process(Kind::Lock));
         Shared {
             engine,
             hasher: foldhash::fast::RandomState::default(),
-            l2: Arc::new(Remote::new(target)),
+            l2: places.l2.clone(),
+            places,
+            beside,
             cache,
             metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
             live: ArcSwap::from_pointee(live),
@@ -158,11 +171,6 @@ impl Shared {
     #[inline]
     pub fn hash(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash_one(bytes)
-    }
-
-    /// Whether it is the one whose replies are cached.
-    pub fn is_l2(&self, remote: &Arc<Remote>) -> bool {
-        Arc::ptr_eq(&self.l2, remote)
     }
 
     pub fn new_lease(&self, worker: u16) -> Arc<Lease> {

@@ -46,6 +46,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub metrics: Arc<WorkerMetrics>,
     pub upstream: Rc<Upstream>,
+    /// The other Redis servers: `Places::own`.
+    pub own: Vec<Rc<Upstream>>,
     /// What one read of a client takes.
     pub scratch: RefCell<Box<[u8]>>,
     /// What one read of a link takes.
@@ -123,6 +125,7 @@ impl Worker {
             id,
             metrics: shared.metrics[usize::from(id)].clone(),
             upstream: Rc::new(Upstream::new(shared.l2.clone())),
+            own: shared.places.own.iter().map(|own| Rc::new(Upstream::new(own.clone()))).collect(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             pool: RefCell::default(),
@@ -353,14 +356,6 @@ impl Worker {
         let sessions: Vec<_> = self.sessions.borrow().values().cloned().collect();
         for session in sessions.into_iter().filter(|s| s.user_id() == user) {
             session.close_after_replies(self);
-        }
-    }
-
-    /// Where shared-state commands run of a session with these links, in this database.
-    pub fn home(&self, links: &Rc<LinkSet>, db: u32) -> Home {
-        match &self.shared.engine {
-            Some(engine) => Home::Engine { engine: engine.clone(), db },
-            None => Home::Redis(links.clone()),
         }
     }
 

@@ -39,6 +39,12 @@ pub(super) fn readiness(shared: &Shared, now: Moment) -> Result<(), String> {
     Ok(())
 }
 
+/// What of the shared state cannot be served although the daemon is ready: a Redis of its own is away.
+pub(super) fn lacking(shared: &Shared) -> Vec<String> {
+    let away = shared.places.own.iter().filter(|remote| !remote.is_reachable.load(Relaxed));
+    away.map(|remote| format!("{remote} does not answer")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -62,9 +68,9 @@ mod tests {
         fn new() -> Setup {
             let mut config = Config::default();
             config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
-            let target = config.upstream.target().unwrap();
+            let residences = config.residences().unwrap();
             let (sender, mailbox) = mpsc::channel(1);
-            let shared = Shared::new(Live::new(config), target, vec![sender]);
+            let shared = Shared::new(Live::new(config), residences, vec![sender]);
             let lease = shared.new_lease(0);
             let now = shared.started.after(Duration::from_secs(60));
             shared.metrics[0].tick(now);

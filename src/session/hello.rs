@@ -22,6 +22,8 @@ pub enum Turn {
     Learn(String),
     /// L2's word on whether the user may do this; the request is looked at again.
     Right(Asked),
+    /// L2's word on whether the user may run scripts; the request is looked at again.
+    Scripts(Asked),
     /// A Redis's word on whether it is a cluster; the request is looked at again.
     Slots(Arc<Remote>),
     /// L2 found nothing wrong with CLIENT KILL.
@@ -374,7 +376,9 @@ impl Session {
             Err(failure) => {
                 match turn {
                     Turn::Learn(name) => Self::learned(worker, name, None),
-                    Turn::Right(asked) => worker.rights.heard(asked, None, worker.now()),
+                    Turn::Right(asked) | Turn::Scripts(asked) => {
+                        worker.rights.heard(asked, None, worker.now());
+                    }
                     // Asked again with the request that is looked at again.
                     Turn::Slots(_) => {}
                     _ => return self.fail_place(worker, &mut st, seq, &failure),
@@ -390,6 +394,10 @@ impl Session {
             }
             Turn::Right(asked) => {
                 worker.rights.heard(asked, Some(frame.as_slice()), worker.now());
+                return self.go_on(worker, &mut st);
+            }
+            Turn::Scripts(asked) => {
+                worker.rights.ran(asked, frame.as_slice(), worker.now());
                 return self.go_on(worker, &mut st);
             }
             Turn::Slots(remote) => {

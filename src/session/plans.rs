@@ -37,17 +37,6 @@ pub(super) fn presence_ttl_ms(worker: &Worker) -> u64 {
     worker.live().config.presence.ttl_seconds.saturating_mul(1000)
 }
 
-pub(super) fn prefix_of(worker: &Worker, command: &state::Command) -> Vec<u8> {
-    let live = worker.live();
-    let prefix = match command {
-        state::Command::Lock(_) => &live.config.lock.prefix,
-        state::Command::Ratelimit(_) | state::Command::Throttle(_) => &live.config.ratelimit.prefix,
-        state::Command::Presence(_) => &live.config.presence.prefix,
-        state::Command::Session(_) => &live.config.session.prefix,
-    };
-    prefix.as_bytes().to_vec()
-}
-
 /// Whether the keys have the same names, and the command one plan, where L2 is a cluster. So has a check: it is answered
 /// without L2 too, which then cannot be asked what it is.
 pub(super) fn same_in_a_cluster(command: &state::Command) -> bool {
@@ -80,6 +69,11 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
             presence_plan(&runner.naming, command)
         }
         state::Command::Ratelimit(command) => limit_plan(runner, command)?,
+        state::Command::Throttle(throttle) if config.ratelimit.driver == Driver::None => {
+            let mut reply = Vec::new();
+            throttle.open(&mut reply);
+            Plan::Answered(reply)
+        }
         state::Command::Throttle(throttle) => Plan::One(throttle.call(&runner.naming), Then::Nothing),
     })
 }

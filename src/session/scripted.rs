@@ -11,15 +11,14 @@ use super::dispatch::Request;
 use super::input::Step;
 use super::locks::Held;
 use super::pin::PinnedReply;
-use super::plans::{
-    Plan, Steps, Then, plan, prefix_of, presence_ttl_ms, same_in_a_cluster, session_settings,
-};
+use super::plans::{Plan, Steps, Then, plan, presence_ttl_ms, same_in_a_cluster, session_settings};
 use super::presence::Bound;
 use super::{Park, Session, State, Turn, Waits};
 use crate::cache::StripeSet;
 use crate::command::{Group, Row};
 use crate::config::LimitOnL2Down;
 use crate::resp;
+use crate::shared::Place;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
 use crate::worker::{Home, Running, Worker};
@@ -94,20 +93,27 @@ impl Session {
             Ok(command) => command,
             Err(fault) => return self.refuse(worker, st, &fault),
         };
-        let home = worker.home(&st.links, st.identity.db);
+        let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
+            || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
+        let (kind, places) = (command.kind(), &worker.shared.places);
+        let home = worker.home(kind, &st.links, st.identity.db);
+        let apart = places.is_apart(kind);
+        if apart && let Some(step) = self.goes_apart(worker, st, row, kind, &home, in_multi) {
+            return step;
+        }
         let tagged = match (home.tagged(), &home) {
             (Some(tagged), _) => tagged,
-            (None, Home::Redis(links)) if !same_in_a_cluster(&command) => {
+            (None, Home::Redis(links))
+                if places.of(kind) != Place::Nowhere && !same_in_a_cluster(&command) =>
+            {
                 return self.ask_for_slots(worker, st, links);
             }
             _ => false,
         };
-        let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
-            || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let naming = Naming { prefix: prefix_of(worker, &command), tagged };
+        let naming = Naming { prefix: worker.live().config.prefix(kind).into(), tagged };
         let runner =
             Runner { session: self.clone(), worker: worker.clone(), home, naming, resp3: st.identity.resp3 };
         match plan(&runner, command) {
@@ -117,6 +123,7 @@ impl Session {
                 self.reply_here(worker, st, |out| out.extend_from_slice(&reply));
                 Step::Next
             }
+            Ok(Plan::One(call, then)) if apart => self.script_apart(st, runner, call, then),
             Ok(Plan::One(call, then)) => self.one_script(worker, st, runner, call, then),
             Ok(Plan::Steps(steps)) => {
                 if st.is_waiting() {
@@ -321,7 +328,18 @@ impl Scripted {
 impl Runner {
     /// The reply of a command's one script.
     async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
-        match self.worker.finish_call(running, &call).await {
+        let outcome = self.worker.finish_call(running, &call).await;
+        self.concluded(seq, &call, outcome, then).await;
+    }
+
+    /// A command's one script, which nothing else of the session runs beside.
+    pub(super) async fn alone(self, seq: u64, call: Call, then: Then) {
+        let outcome = self.call(&call).await;
+        self.concluded(seq, &call, outcome, then).await;
+    }
+
+    async fn concluded(self, seq: u64, call: &Call, outcome: Result<Bytes, Failure>, then: Then) {
+        match outcome {
             Ok(frame) => {
                 let mut out = Vec::new();
                 call.reply.convert(&frame, self.resp3, &mut out);

@@ -1,12 +1,19 @@
-//! A Redis as all workers know it: where it is, whether it answers, whether it is a cluster. Talks to nobody.
+//! A Redis as all workers know it: where it is, what lives there, whether it answers, whether it is a cluster. Talks to
+//! nobody.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use crate::config::{Endpoint, Target};
+use crate::config::{Endpoint, Kind, Target};
 
 pub struct Remote {
     pub target: Target,
+    /// It executes clients' commands; otherwise it is a Redis of these kinds' own.
+    pub is_l2: bool,
+    /// The kinds of shared state that live there.
+    pub kinds: Vec<Kind>,
+    /// What is written there may be in L1.
+    pub is_cached: bool,
     pub is_reachable: AtomicBool,
     slots: AtomicU8,
 }
@@ -32,14 +39,30 @@ impl Slots {
 }
 
 impl Remote {
-    pub fn new(target: Target) -> Remote {
+    pub fn l2(target: Target, kinds: Vec<Kind>) -> Remote {
         let slots = if target.endpoint == Endpoint::Memory { Slots::Plain } else { Slots::Unknown };
-        Remote { target, is_reachable: AtomicBool::new(true), slots: AtomicU8::new(slots as u8) }
+        Remote {
+            target,
+            is_l2: true,
+            kinds,
+            is_cached: true,
+            is_reachable: AtomicBool::new(true),
+            slots: AtomicU8::new(slots as u8),
+        }
+    }
+
+    /// A Redis of these kinds' own, beside `l2`.
+    pub fn own(target: Target, kinds: Vec<Kind>, l2: &Target) -> Remote {
+        let is_cached = target.endpoint == l2.endpoint;
+        Remote { is_l2: false, is_cached, ..Remote::l2(target, kinds) }
     }
 
     /// The key of the configuration that names it.
     pub fn setting(&self) -> &'static str {
-        "upstream.url"
+        match self.kinds.first() {
+            Some(kind) if !self.is_l2 => kind.url_override(),
+            _ => "upstream.url",
+        }
     }
 
     pub fn slots(&self) -> Slots {
@@ -61,6 +84,10 @@ impl Remote {
 /// As the log calls it.
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("L2")
+        if self.is_l2 {
+            return f.write_str("L2");
+        }
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
+        write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)
     }
 }

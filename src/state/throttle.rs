@@ -1,6 +1,7 @@
 //! CL.THROTTLE as the module redis-cell answers it. Where L2 has that module, the caller forwards the request instead.
 use super::script::script;
 use super::{Arguments, Call, Fault, NOT_AN_INTEGER, Naming, Reply, Script};
+use crate::resp;
 
 static THROTTLE: Script = script!("throttle");
 
@@ -48,6 +49,13 @@ impl Throttle {
         let numbers = [self.max_burst, self.count, self.period_seconds, self.quantity];
         let args = numbers.iter().map(|number| number.to_string().into_bytes()).collect();
         Call::new(&THROTTLE, vec![naming.key([b"ratelimit:throttle:", &self.key])], args, Reply::AsIs)
+    }
+
+    /// The reply where everything is allowed.
+    pub fn open(&self, out: &mut Vec<u8>) {
+        let most = (self.max_burst + 1) as i64;
+        resp::array_header(out, 5);
+        [0, most, most, -1, 0].into_iter().for_each(|number| resp::integer(out, number));
     }
 }
 

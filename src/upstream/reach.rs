@@ -22,7 +22,7 @@ impl Upstream {
 
     /// Gives how it was before.
     fn note_reachable(&self, worker: &Worker, reachable: bool) -> bool {
-        if let Some(cache) = worker.shared.cache.as_ref().filter(|_| worker.shared.is_l2(&self.remote)) {
+        if let Some(cache) = worker.shared.cache.as_ref().filter(|_| self.remote.is_l2) {
             cache.set_l2_down(!reachable);
         }
         self.remote.is_reachable.swap(reachable, Relaxed)

@@ -2,8 +2,11 @@
 
 use std::rc::Rc;
 
+use super::Worker;
+use crate::config::Kind;
 use crate::memory::Engine;
-use crate::upstream::LinkSet;
+use crate::shared::Place;
+use crate::upstream::{LinkSet, Upstream};
 
 #[derive(Clone)]
 pub enum Home {
@@ -28,6 +31,28 @@ impl Home {
         match self {
             Home::Redis(links) => links.upstream.remote.slots().tagged(),
             Home::Engine { .. } => Some(false),
+        }
+    }
+}
+
+impl Worker {
+    /// Everything that this worker has links to.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Rc<Upstream>> {
+        std::iter::once(&self.upstream).chain(&self.own)
+    }
+
+    /// Where commands of a kind run for a session with these links, in this database. A Redis of the kind's own knows
+    /// neither: there it is the URL's user in the URL's database.
+    pub fn home(&self, kind: Kind, links: &Rc<LinkSet>, db: u32) -> Home {
+        let shared = &self.shared;
+        let engine = match shared.places.of(kind) {
+            Place::Own(at) => return Home::Redis(self.own[at].own_set()),
+            Place::Beside => &shared.beside,
+            Place::Shared | Place::Nowhere => &shared.engine,
+        };
+        match engine {
+            Some(engine) => Home::Engine { engine: engine.clone(), db },
+            None => Home::Redis(links.clone()),
         }
     }
 }

@@ -46,7 +46,8 @@ impl Worker {
         let known = link.has_carried(call.script.name);
         let wire = if known { call.evalsha() } else { call.eval() };
         link.send(self, &wire, Expect::Script(to), Group::State);
-        Running { link: link.clone(), reply, writes: self.stripes_of(call) }
+        let writes = if link.set.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
+        Running { link: link.clone(), reply, writes }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -66,6 +67,11 @@ impl Worker {
             call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
         }
         out.into()
+    }
+
+    /// Publishes in L2 what an engine beside it has to tell.
+    pub fn publish_in_l2(self: &Rc<Self>, wire: &[u8]) {
+        self.publish(&Home::Redis(self.upstream.own_set()), wire);
     }
 
     /// Publishes over a shared link, or here.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Home, Worker};
+use crate::config::Kind;
 use crate::state::Naming;
 use crate::state::presence::hints::Hint;
 use crate::state::presence::sweep::{self, Due, Look};
@@ -30,7 +31,7 @@ impl Worker {
     async fn sweep(self: Rc<Self>, db: u32) {
         loop {
             tokio::time::sleep(self.jitter(PACE)).await;
-            let home = self.home(&self.links_of(self.own_user(), db), db);
+            let home = self.home(Kind::Presence, &self.links_of(self.own_user(), db), db);
             let Some(tagged) = home.tagged() else { continue };
             let naming = Naming { prefix: self.live().config.presence.prefix.clone().into_bytes(), tagged };
             // What fails now is done in the next round.
