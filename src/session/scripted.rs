@@ -98,7 +98,7 @@ impl Session {
         let (kind, places) = (command.kind(), &worker.shared.places);
         let home = worker.home(kind, &st.links, st.identity.db);
         let apart = places.is_apart(kind);
-        if apart && let Some(step) = self.goes_apart(worker, st, row, kind, &home, in_multi) {
+        if apart && let Some(step) = self.goes_apart(worker, st, kind, &home, in_multi) {
             return step;
         }
         let tagged = match (home.tagged(), &home) {
