@@ -38,17 +38,16 @@ impl Setup {
     fn new(prefix: &str) -> Setup {
         let mut config = Config::default();
         config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
-        let target = config.upstream.target().expect("a URL");
+        let residences = config.residences().expect("a URL");
         let (mailbox, _) = tokio::sync::mpsc::channel(1);
-        let shared = Arc::new(Shared::new(Live::new(config), target, vec![mailbox]));
+        let shared = Arc::new(Shared::new(Live::new(config), residences, vec![mailbox]));
         let cache = shared.cache.clone().expect("L1 is on");
         let lease = shared.new_lease(0);
         let now = Moment::now();
         lease.prove(now);
-        let own = User { id: User::OWN, credentials: None };
         let key = |i| format!("{prefix}:{i:012}");
         Setup {
-            worker: Worker::new(0, shared, own),
+            worker: Worker::new(0, shared),
             cache,
             lease,
             get: lookup_name("GET").expect("GET is a command"),

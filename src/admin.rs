@@ -54,7 +54,9 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    verdict(health::readiness(&shared, Moment::now()), "ready")
+    let mut words = vec!["ready".to_owned()];
+    words.extend(health::lacking(&shared));
+    verdict(health::readiness(&shared, Moment::now()), &words.join("\n"))
 }
 
 fn verdict(well: Result<(), String>, word: &str) -> Response {

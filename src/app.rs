@@ -10,13 +10,13 @@ use tokio::task::LocalSet;
 
 use crate::admin;
 use crate::command::{ROWS, lookup_name};
-use crate::config::{self, Config, Source, live_changes};
+use crate::config::{self, Config, Kind, Source, live_changes};
 use crate::l2;
 use crate::logging;
+use crate::memory::Engine;
 use crate::rules::Rules;
 use crate::server::{self, Dealer, Listener};
-use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Shared};
-use crate::upstream::{Credentials, User};
+use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Place, Shared};
 use crate::worker::Worker;
 
 /// Why the daemon cannot run; one line that says what to do.
@@ -56,14 +56,14 @@ pub fn run(config: Config, source: Source) -> Result<(), Error> {
 
 /// The control thread: everything that is no client's command.
 async fn control(config: Config, source: Source) -> Result<(), Error> {
-    let target = config.target()?;
+    let residences = config.residences()?;
     let workers = config.server.workers;
     raise_file_limit(&config);
     let listeners = listen(&config)?;
     let admin_listener = admin::listen(&config).await?;
     let (mailboxes, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::channel::<Mail>(MAILBOX_LEN_MAX)).unzip();
-    let shared = Arc::new(Shared::new(Live::new(config), target, mailboxes));
+    let shared = Arc::new(Shared::new(Live::new(config), residences, mailboxes));
     let mut threads = Vec::new();
     for (id, mailbox) in receivers.into_iter().enumerate() {
         let shared = shared.clone();
@@ -73,17 +73,20 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     if let Some(listener) = admin_listener {
         tokio::spawn(admin::serve(listener, shared.clone()));
     }
-    if shared.engine.is_some() {
-        tokio::spawn(upkeep(shared.clone()));
-    } else {
-        tokio::spawn(l2::watch(shared.clone()));
-        tokio::spawn(l2::listen(shared.clone()));
+    for engine in shared.engine.iter().chain(&shared.beside) {
+        tokio::spawn(upkeep(engine.clone()));
     }
+    let l2 = shared.engine.is_none().then_some(&shared.l2);
+    for remote in l2.into_iter().chain(&shared.places.own) {
+        tokio::spawn(l2::watch(shared.clone(), remote.clone()));
+    }
+    tokio::spawn(l2::listen(shared.clone()));
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))
         .collect();
-    tracing::info!(workers, upstream = %shared.target.endpoint, l1 = shared.cache.is_some(), "ready to accept connections");
+    tell_of_places(&shared);
+    tracing::info!(workers, upstream = %shared.l2.target.endpoint, l1 = shared.cache.is_some(), "ready to accept connections");
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     until_ended(&shared, &source).await?;
@@ -100,14 +103,26 @@ fn work(id: u16, shared: Arc<Shared>, mailbox: mpsc::Receiver<Mail>) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker could not start"),
     };
-    let target = &shared.target;
-    let credentials = target.password.as_ref().map(|password| Credentials {
-        user: target.username.clone(),
-        password: password.expose().to_owned(),
-    });
-    let user = User { id: User::OWN, credentials };
     let local = LocalSet::new();
-    local.block_on(&runtime, async move { Worker::new(id, shared, user).run(mailbox).await });
+    local.block_on(&runtime, async move { Worker::new(id, shared).run(mailbox).await });
+}
+
+/// Kinds of shared state that are not with the cache's keys.
+fn tell_of_places(shared: &Shared) {
+    for kind in Kind::ALL {
+        let name = kind.name();
+        match shared.places.of(kind) {
+            Place::Shared => {}
+            Place::Nowhere => tracing::info!("{name} is disabled"),
+            Place::Beside => tracing::info!(
+                "{name} is node-local: kept in this process alone, lost when it ends, and other daemons do not see it"
+            ),
+            Place::Own(at) => {
+                let target = &shared.places.own[at].target;
+                tracing::info!(redis = %target.endpoint, db = target.db, "{name} has a Redis of its own");
+            }
+        }
+    }
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
@@ -183,10 +198,10 @@ fn reload(shared: &Arc<Shared>, source: &Source) {
 }
 
 /// The embedded engine's clock: what expires, and waits whose time is up.
-async fn upkeep(shared: Arc<Shared>) {
+async fn upkeep(engine: Engine) {
     const PACE: Duration = Duration::from_millis(50);
     const PACE_OF_WAITS: Duration = Duration::from_millis(5);
-    while let Some(engine) = &shared.engine {
+    loop {
         let waits = engine.next_deadline_ms().is_some();
         tokio::time::sleep(if waits { PACE_OF_WAITS } else { PACE }).await;
         engine.upkeep();

@@ -4,6 +4,7 @@ mod check;
 mod declare;
 mod document;
 mod file;
+mod kinds;
 mod nearest;
 mod source;
 mod target;
@@ -18,6 +19,7 @@ use declare::{choice, section};
 pub use check::{Changes, live_changes};
 pub use declare::{Key, Live, Section};
 pub use document::document;
+pub use kinds::{Kind, Residence, Residences};
 pub use source::{Flags, Source};
 pub use target::{Endpoint, Target};
 pub use value::{Raw, Secret};
@@ -51,7 +53,7 @@ choice! {
         RedisSentinel = "redis-sentinel",
         /// Not in this release.
         RedisCluster = "redis-cluster",
-        /// The embedded engine; only for `[cache]`, and with it for all.
+        /// The embedded engine: for `[cache]` in the place of a Redis, for the other sections also beside one.
         Memory = "memory",
         /// For `[cache]`: L2 without L1. For the other sections: disabled.
         None = "none",
@@ -294,11 +296,11 @@ section! {
 section! {
     /// LOCK.* commands.
     Lock {
-        /// "auto" (the cache's), "redis", or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// Not in this release: a Redis of its own; "" = the upstream.
+        /// A Redis of its own, as upstream.url; "" = the cache's.
         url_override: Option<Secret> = None, Restart;
         /// Locks never serve stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -308,11 +310,11 @@ section! {
 section! {
     /// SESSION.* commands: logins of users.
     Session {
-        /// "auto" (the cache's), "redis", or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// Not in this release: a Redis of its own; "" = the upstream.
+        /// A Redis of its own, as upstream.url; "" = the cache's.
         url_override: Option<Secret> = None, Restart;
         /// User sessions never serve stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -328,11 +330,11 @@ section! {
 section! {
     /// PRESENCE.* commands: who is online.
     Presence {
-        /// "auto" (the cache's), "redis", or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// Not in this release: a Redis of its own; "" = the upstream.
+        /// A Redis of its own, as upstream.url; "" = the cache's.
         url_override: Option<Secret> = None, Restart;
         /// While L2 is away: "error", or "serve-stale".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
@@ -344,11 +346,11 @@ section! {
 section! {
     /// RATELIMIT.* and CL.THROTTLE commands.
     Ratelimit {
-        /// "auto" (the cache's), "redis", or "none" (everything is allowed).
+        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (all is allowed).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
-        /// Not in this release: a Redis of its own; "" = the upstream.
+        /// A Redis of its own, as upstream.url; "" = the cache's.
         url_override: Option<Secret> = None, Restart;
         /// While L2 is away: "open", "closed", or "local" (the limit divided by nodes, counted in this daemon).
         on_l2_down: LimitOnL2Down = LimitOnL2Down::Open, Now;

@@ -15,8 +15,8 @@ use redis::{
     ServerErrorKind,
 };
 
-use crate::config::Endpoint;
-use crate::shared::Shared;
+use crate::config::{Endpoint, Kind, Target};
+use crate::shared::{Remote, Shared};
 
 const PAUSE: Duration = Duration::from_millis(500);
 /// An answer that takes longer counts as none.
@@ -26,10 +26,10 @@ const SETTINGS_EVERY: u64 = 60;
 /// Redis's default for `tracking-table-max-keys`.
 const TRACKED_KEYS_DEFAULT: u64 = 1_000_000;
 
-/// Watches L2 as long as the daemon runs.
-pub async fn watch(shared: Arc<Shared>) {
+/// Watches a Redis as long as the daemon runs.
+pub async fn watch(shared: Arc<Shared>, remote: Arc<Remote>) {
     // Nobody knows yet; the first round says, and logs, how it is.
-    shared.l2_reachable.store(false, Relaxed);
+    remote.is_reachable.store(false, Relaxed);
     let mut told = None;
     let mut connection = None;
     let mut warned = Warned::default();
@@ -38,21 +38,23 @@ pub async fn watch(shared: Arc<Shared>) {
         if connection.is_none() {
             rounds = 0;
         }
-        let answer =
-            round(&shared, &mut connection, rounds.is_multiple_of(SETTINGS_EVERY), &mut warned).await;
+        let with_settings = rounds.is_multiple_of(SETTINGS_EVERY);
+        let answer = round(&shared, &remote, &mut connection, with_settings, &mut warned).await;
         let answered = answer.is_ok();
         // Links notice a change too, and may have told it already.
-        let known = shared.l2_reachable.swap(answered, Relaxed) == answered && told.is_some();
+        let known = remote.is_reachable.swap(answered, Relaxed) == answered && told.is_some();
         match answer {
-            Ok(()) if !known => tracing::info!("L2 is reachable"),
-            Err(reason) if !known && told != Some(false) => tracing::warn!(%reason, "L2 does not answer"),
+            Ok(()) if !known => tracing::info!("{remote} is reachable"),
+            Err(reason) if !known && told != Some(false) => {
+                tracing::warn!(%reason, "{remote} does not answer");
+            }
             _ => {}
         }
         told = Some(answered);
         if !answered {
             connection = None;
         }
-        if let Some(cache) = &shared.cache {
+        if let Some(cache) = shared.cache.as_ref().filter(|_| remote.is_l2) {
             cache.set_l2_down(!answered);
         }
         rounds += 1;
@@ -60,33 +62,37 @@ pub async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// Asks L2 whether it is there, and sometimes how it is set up.
+/// Asks whether it is there, and sometimes how it is set up.
 async fn round(
     shared: &Shared,
+    remote: &Remote,
     connection: &mut Option<MultiplexedConnection>,
     settings: bool,
     warned: &mut Warned,
 ) -> RedisResult<()> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(connect(shared).await?),
+        None => connection.insert(connect(&remote.target).await?),
     };
     ask::<redis::Value>(connection, &["PING"]).await?;
-    if settings {
-        // A user without the right to ask leaves the defaults in force.
+    if !settings {
+        return Ok(());
+    }
+    // A user without the right to ask leaves the defaults in force.
+    let names = ["CONFIG", "GET", "maxmemory", "maxmemory-policy", "maxclients", "tracking-table-max-keys"];
+    let settings: Vec<(String, String)> = ask(connection, &names).await?.unwrap_or_default();
+    warn_of_eviction(remote, &settings, warned);
+    if remote.is_l2 {
         let server: String = ask(connection, &["INFO", "server"]).await?.unwrap_or_default();
         shared.fields_expire.store(fields_expire(&server), Relaxed);
         shared.hello_says_proto.store(hello_says_proto(&server), Relaxed);
         let clients: String = ask(connection, &["INFO", "clients"]).await?.unwrap_or_default();
-        let names = ["CONFIG", "GET", "maxmemory-policy", "maxclients", "tracking-table-max-keys"];
-        let settings: Vec<(String, String)> = ask(connection, &names).await?.unwrap_or_default();
         note_settings(shared, &clients, &settings, warned);
     }
     Ok(())
 }
 
-fn client(shared: &Shared) -> RedisResult<redis::Client> {
-    let target = &shared.target;
+fn client(target: &Target) -> RedisResult<redis::Client> {
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
         Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
@@ -104,11 +110,11 @@ fn client(shared: &Shared) -> RedisResult<redis::Client> {
     redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))
 }
 
-async fn connect(shared: &Shared) -> RedisResult<MultiplexedConnection> {
+async fn connect(target: &Target) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
-    client(shared)?.get_multiplexed_async_connection_with_config(&config).await
+    client(target)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// None: L2 answers, but with an error.
@@ -158,14 +164,37 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 struct Warned {
     clients: bool,
     tracked_keys: bool,
+    eviction: bool,
 }
 
 fn begins(was: &mut bool, is: bool) -> bool {
     !std::mem::replace(was, is) && is
 }
 
+fn setting<'a>(settings: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// A lock that is evicted is granted twice, and a user session ends early; their keys have a TTL, so that every policy
+/// but `noeviction` means them.
+fn warn_of_eviction(remote: &Remote, settings: &[(String, String)], warned: &mut Warned) {
+    let policy = setting(settings, "maxmemory-policy").unwrap_or("noeviction");
+    let limited = setting(settings, "maxmemory").is_some_and(|bytes| bytes != "0");
+    let kinds = [Kind::Lock, Kind::Session].into_iter().filter(|kind| remote.kinds.contains(kind));
+    let kinds: Vec<&str> = kinds.map(Kind::name).collect();
+    let evicts = limited && policy != "noeviction" && !kinds.is_empty();
+    if begins(&mut warned.eviction, evicts) {
+        tracing::warn!(
+            policy,
+            "{remote} may evict what it keeps of {}: set its maxmemory-policy to noeviction, or give them another Redis \
+             (url_override)",
+            kinds.join(" and ")
+        );
+    }
+}
+
 fn note_settings(shared: &Shared, clients: &str, settings: &[(String, String)], warned: &mut Warned) {
-    let setting = |name: &str| settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let setting = |name: &str| setting(settings, name);
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
     let evicts = setting("maxmemory-policy").is_some_and(|p| p.ends_with("lru") || p.ends_with("lfu"));
     shared.l2_evicts.store(evicts, Relaxed);

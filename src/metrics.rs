@@ -80,6 +80,12 @@ pub static LINKS: Family = Family {
     help: "Connections to L2: shared by sessions, or of one session.",
 };
 
+pub static KINDS_REACHABLE: Family = Family {
+    name: "kind_reachable",
+    label: "kind",
+    help: "1 while the Redis where this kind of shared state lives answers, and where it needs none.",
+};
+
 /// A family and the label's value there.
 pub type Member = (&'static Family, &'static str);
 

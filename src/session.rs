@@ -1,6 +1,7 @@
 //! One client connection: reads requests, routes each, and hands replies over in the order of the requests, whatever
 //! answered them. Everything here runs on the session's worker and never waits: what takes time comes back as a call.
 
+mod apart;
 mod away;
 mod client_list;
 mod clients;

@@ -2,14 +2,18 @@
 //! anything else is done.
 
 mod embedded;
+mod places;
+mod remote;
 mod waiters;
 
 pub use embedded::LIMIT_DATABASES;
+pub use places::{Place, Places};
+pub use remote::{Remote, Slots};
 pub use waiters::{Waiter, Waiters};
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -19,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Cache, CacheConfig, Follower, Lease};
 use crate::clock::Moment;
-use crate::config::{Config, Endpoint, Target};
+use crate::config::{Config, Endpoint, Kind, Residences};
 use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
@@ -73,11 +77,16 @@ pub struct Learned {
 pub struct Shared {
     hasher: foldhash::fast::RandomState,
     pub live: ArcSwap<Live>,
-    pub target: Target,
+    /// What executes commands, where it is a Redis.
+    pub l2: Arc<Remote>,
+    /// Where kinds of shared state live.
+    pub places: Places,
     pub cache: Option<Arc<Cache>>,
     /// What executes commands where there is no L2.
     pub engine: Option<Engine>,
     limits_here: OnceLock<Engine>,
+    /// Where kinds live that are kept in this process beside L2.
+    pub beside: Option<Engine>,
     pub metrics: Vec<Arc<WorkerMetrics>>,
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     leases: Mutex<Vec<Arc<Lease>>>,
@@ -93,7 +102,6 @@ pub struct Shared {
     pub next_client: AtomicU64,
     next_user: AtomicU32,
     pub buffered_bytes: AtomicU64,
-    pub l2_reachable: AtomicBool,
     /// L2 expires hash fields by themselves (HPEXPIRE, 7.4 and later).
     pub fields_expire: AtomicBool,
     /// Moves on when rights may have changed.
@@ -106,29 +114,8 @@ pub struct Shared {
     pub l2_evicts: AtomicBool,
     /// Clients that wait for locks.
     pub lock_waiters: Waiters,
-    slots: AtomicU8,
     pub draining: AtomicBool,
     pub started: Moment,
-}
-
-/// Whether L2 is a cluster, where the keys of one script must share a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Slots {
-    Unknown,
-    Plain,
-    Tagged,
-}
-
-impl Slots {
-    /// `None`: not known yet.
-    pub fn tagged(self) -> Option<bool> {
-        match self {
-            Slots::Unknown => None,
-            Slots::Plain => Some(false),
-            Slots::Tagged => Some(true),
-        }
-    }
 }
 
 pub const MAILBOX_LEN_MAX: usize = 65_536;
@@ -136,7 +123,7 @@ pub const MAILBOX_LEN_MAX: usize = 65_536;
 const LEARNED_MAX: usize = 4096;
 
 impl Shared {
-    pub fn new(live: Live, target: Target, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
+    pub fn new(live: Live, residences: Residences, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
         let cache = live.config.l1_enabled().then(|| {
             Arc::new(Cache::new(CacheConfig {
                 bytes_max: live.config.cache.bytes_max,
@@ -144,15 +131,21 @@ impl Shared {
             }))
         });
         let lock_waiters = Waiters::default();
-        let is_embedded = target.endpoint == Endpoint::Memory;
-        let engine =
-            is_embedded.then(|| embedded::engine(&live.config, mailboxes.clone(), lock_waiters.clone()));
-        let slots = if is_embedded { Slots::Plain } else { Slots::Unknown };
+        let is_embedded = residences.upstream.endpoint == Endpoint::Memory;
+        let places = Places::new(residences);
+        let (config, waiters) = (&live.config, &lock_waiters);
+        let engine = is_embedded.then(|| embedded::serving(config, mailboxes.clone(), waiters.clone()));
+        let has_beside = !places.beside().is_empty();
+        let beside = has_beside.then(|| embedded::beside(config, mailboxes.clone(), waiters.clone()));
+        // The engine tells of them from the beginning.
+        lock_waiters.set_listening(places.is_in_process(Kind::Lock));
         Shared {
             engine,
             limits_here: OnceLock::new(),
             hasher: foldhash::fast::RandomState::default(),
-            target,
+            l2: places.l2.clone(),
+            places,
+            beside,
             cache,
             metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
             live: ArcSwap::from_pointee(live),
@@ -168,14 +161,12 @@ impl Shared {
             next_client: AtomicU64::new(1),
             next_user: AtomicU32::new(1),
             buffered_bytes: AtomicU64::new(0),
-            l2_reachable: AtomicBool::new(true),
             fields_expire: AtomicBool::new(false),
             rights_version: AtomicU64::new(0),
             writes_paused_until: AtomicU64::new(0),
             hello_says_proto: AtomicBool::new(false),
             l2_evicts: AtomicBool::new(false),
             lock_waiters,
-            slots: AtomicU8::new(slots as u8),
             draining: AtomicBool::new(false),
             started: Moment::now(),
         }
@@ -195,17 +186,6 @@ impl Shared {
     /// What counts limits while L2 is away. Made when the first one is.
     pub fn limits_here(&self) -> &Engine {
         self.limits_here.get_or_init(embedded::limits)
-    }
-
-    pub fn slots(&self) -> Slots {
-        match self.slots.load(Relaxed) {
-            1 => Slots::Plain,
-            2 => Slots::Tagged,
-            _ => Slots::Unknown,
-        }
-    }
-    pub fn set_slots(&self, slots: Slots) {
-        self.slots.store(slots as u8, Relaxed);
     }
 
     pub fn new_lease(&self, worker: u16) -> Arc<Lease> {

@@ -21,6 +21,8 @@ pub mod throttle;
 
 use std::borrow::Cow;
 
+use crate::config::Kind;
+
 pub use arguments::Arguments;
 pub use naming::{Naming, escaped, slot};
 pub use reply::{Reply, UNEXPECTED, understood};
@@ -40,6 +42,17 @@ pub enum Command {
     Throttle(throttle::Throttle),
     Presence(presence::Command),
     Session(session::Command),
+}
+
+impl Command {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Command::Lock(_) => Kind::Lock,
+            Command::Ratelimit(_) | Command::Throttle(_) => Kind::Ratelimit,
+            Command::Presence(_) => Kind::Presence,
+            Command::Session(_) => Kind::Session,
+        }
+    }
 }
 
 /// Understands a request, its name first. Names and options are taken in any case.

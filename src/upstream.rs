@@ -9,6 +9,7 @@ mod handshake;
 mod link;
 mod pending;
 mod pinned;
+mod reach;
 mod replies;
 
 pub use each::{Each, FillEach};
@@ -21,6 +22,7 @@ pub use pinned::{Frames, PinnedExpect, Subscribed, send_unasked};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use bytes::Bytes;
 
 use crate::clock::Moment;
 use crate::command::Group;
+use crate::shared::Remote;
 use crate::worker::{Worker, is_denial};
 
 /// Whom sessions act as in L2. Number 0 is the daemon's own user.
@@ -56,6 +59,7 @@ type Slot = RefCell<Option<Rc<Link>>>;
 
 /// The links of one (user, database) of one worker; two of most kinds, for RESP2 and RESP3.
 pub struct LinkSet {
+    pub upstream: Rc<Upstream>,
     pub user: Rc<User>,
     pub db: u32,
     plain: [Slot; 2],
@@ -111,8 +115,9 @@ async fn ask_to_track(set: Rc<LinkSet>, worker: Rc<Worker>, link: Rc<Link>) {
 }
 
 impl LinkSet {
-    fn new(user: Rc<User>, db: u32) -> LinkSet {
+    fn new(upstream: Rc<Upstream>, user: Rc<User>, db: u32) -> LinkSet {
         LinkSet {
+            upstream,
             db,
             plain: Default::default(),
             huge: Default::default(),
@@ -139,7 +144,7 @@ impl LinkSet {
         if let Some(link) = slot.borrow().as_ref().filter(|link| link.is_usable()) {
             return Ok(link.clone());
         }
-        worker.upstream.may_open(worker, purpose)?;
+        self.upstream.may_open(worker, purpose)?;
         let link = Link::open(worker, self, purpose, resp3);
         *slot.borrow_mut() = Some(link.clone());
         Ok(link)
@@ -158,8 +163,7 @@ impl LinkSet {
         if let Some(link) = spill.iter().find(|link| !link.is_slow(now)) {
             return Ok(link.clone());
         }
-        if spill.len() < worker.spill_links_max() && worker.upstream.may_open(worker, Purpose::Spill).is_ok()
-        {
+        if spill.len() < worker.spill_links_max() && self.upstream.may_open(worker, Purpose::Spill).is_ok() {
             let link = Link::open(worker, self, Purpose::Spill, resp3);
             spill.push(link.clone());
             return Ok(link);
@@ -200,8 +204,7 @@ impl LinkSet {
     /// would stand in L2's ACL LOG.
     fn may_track(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         if self.may_track.get() == MayTrack::NotAsked {
-            let own = worker.links_of(worker.own_user(), worker.shared.target.db);
-            let Ok(link) = own.plain(worker, false) else { return false };
+            let Ok(link) = self.upstream.own_set().plain(worker, false) else { return false };
             self.may_track.set(MayTrack::Asked);
             tokio::task::spawn_local(ask_to_track(self.clone(), worker.clone(), link));
         }
@@ -222,13 +225,13 @@ impl LinkSet {
                 return Ok(link);
             }
         }
-        worker.upstream.may_open(worker, Purpose::Pinned)?;
+        self.upstream.may_open(worker, Purpose::Pinned)?;
         Ok(Link::open(worker, self, Purpose::Pinned, resp3))
     }
 
     /// A link that was just opened, for a command that must get through while L2 is busy.
     pub fn fresh(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
-        worker.upstream.may_open(worker, Purpose::Fresh)?;
+        self.upstream.may_open(worker, Purpose::Fresh)?;
         let link = Link::open(worker, self, Purpose::Fresh, resp3);
         link.pinned.tainted.set(true);
         Ok(link)
@@ -261,31 +264,48 @@ impl LinkSet {
     }
 }
 
-/// How L2 has been doing.
-#[derive(Default)]
-struct Health {
-    /// Why connecting fails, as long as it does: requests then fail at once.
-    failing: Option<Failure>,
-}
-
-#[derive(Default)]
+/// What one worker has to do with one Redis. It lives as long as the worker, and so do the sets that point back to it.
 pub struct Upstream {
+    pub remote: Arc<Remote>,
+    /// The daemon's own user there.
+    pub own_user: Rc<User>,
     pub links: RefCell<HashMap<u64, Rc<Link>>>,
     sets: RefCell<HashMap<(u32, u32), Rc<LinkSet>>>,
     auth: Slot,
-    health: RefCell<Health>,
+    /// Why connecting fails, as long as it does: requests then fail at once.
+    failing: RefCell<Option<Failure>>,
     heard: Cell<Moment>,
     connecting: handshake::Connecting,
 }
 
-/// First and longest pause between attempts to reach L2. L2 is found again within a second of its return.
-const PAUSE_FIRST: Duration = Duration::from_millis(25);
-const PAUSE_MAX: Duration = Duration::from_millis(600);
-
 impl Upstream {
-    pub fn set(&self, user: &Rc<User>, db: u32) -> Rc<LinkSet> {
+    pub fn new(remote: Arc<Remote>) -> Upstream {
+        let target = &remote.target;
+        let credentials = target.password.as_ref().map(|password| Credentials {
+            user: target.username.clone(),
+            password: password.expose().to_owned(),
+        });
+        Upstream {
+            own_user: Rc::new(User { id: User::OWN, credentials }),
+            remote,
+            links: RefCell::default(),
+            sets: RefCell::default(),
+            auth: Slot::default(),
+            failing: RefCell::default(),
+            heard: Cell::default(),
+            connecting: handshake::Connecting::default(),
+        }
+    }
+
+    pub fn set(self: &Rc<Self>, user: &Rc<User>, db: u32) -> Rc<LinkSet> {
         let mut sets = self.sets.borrow_mut();
-        sets.entry((user.id, db)).or_insert_with(|| Rc::new(LinkSet::new(user.clone(), db))).clone()
+        let new = || Rc::new(LinkSet::new(self.clone(), user.clone(), db));
+        sets.entry((user.id, db)).or_insert_with(new).clone()
+    }
+
+    /// As the URL says: its user, its database.
+    pub fn own_set(self: &Rc<Self>) -> Rc<LinkSet> {
+        self.set(&self.own_user, self.remote.target.db)
     }
 
     pub fn sets(&self) -> Vec<Rc<LinkSet>> {
@@ -312,7 +332,7 @@ impl Upstream {
     }
 
     fn may_open(&self, worker: &Rc<Worker>, purpose: Purpose) -> Result<(), Failure> {
-        if let Some(failure) = &self.health.borrow().failing
+        if let Some(failure) = self.failing.borrow().as_ref()
             && purpose != Purpose::Fresh
         {
             return Err(failure.clone());
@@ -335,73 +355,7 @@ impl Upstream {
     }
 
     pub fn is_failing(&self) -> bool {
-        self.health.borrow().failing.is_some()
-    }
-
-    pub fn link_came_up(&self, worker: &Rc<Worker>, link: &Rc<Link>) {
-        self.heard(Moment::now());
-        link.set.tracked_pause.set(Duration::ZERO);
-        if let Some(cache) = &worker.shared.cache {
-            cache.set_l2_down(false);
-        }
-        worker.shared.l2_reachable.store(true, Relaxed);
-    }
-
-    /// Decides what those who wait for a link are told that could not be opened.
-    pub fn link_was_refused(&self, worker: &Rc<Worker>, link: &Rc<Link>, refusal: Refusal) -> Failure {
-        let target = &worker.shared.target.endpoint;
-        match refusal {
-            Refusal::Unreachable(reason) => {
-                let failure = Failure::NotSent(format!("cannot reach Redis at {target}: {reason}").into());
-                self.begin_failing(worker, failure.clone());
-                failure
-            }
-            // A long script keeps L2 busy: it is no farther away than that.
-            Refusal::NotReady(line) if line.starts_with(b"-BUSY") => Failure::Refused(line),
-            Refusal::NotReady(line) => {
-                self.begin_failing(worker, Failure::Refused(line.clone()));
-                Failure::Refused(line)
-            }
-            Refusal::Refused { step, line } => {
-                if link.purpose == Purpose::Tracked {
-                    // A login may work again at any time; a right that is missing is missing for longer.
-                    let pause = if step == Step::Hello { TRACKED_PAUSE_MAX } else { UNTRACKED_PAUSE };
-                    link.set.untracked_until.set(Moment::now().after(pause));
-                    if !link.set.user.is_own() {
-                        link.set.may_track.set(MayTrack::NotAsked);
-                    }
-                    tracing::info!(
-                        user = link.set.user.name(),
-                        "no tracked link for this user: its reads are not cached"
-                    );
-                    return Failure::Refused(line);
-                }
-                let login = step == Step::Hello && !line.starts_with(b"-NOAUTH");
-                if login && !link.set.user.is_own() {
-                    worker.close_sessions_of(link.set.user.id);
-                    return Failure::Unknown;
-                }
-                if login {
-                    let text = String::from_utf8_lossy(&line[1..]).trim_end().to_string();
-                    tracing::error!("Redis refuses the daemon's login: {text}: check upstream.url");
-                    return Failure::NotSent(format!("Redis refuses the daemon's login: {text}").into());
-                }
-                Failure::Refused(line)
-            }
-        }
-    }
-
-    fn begin_failing(&self, worker: &Rc<Worker>, failure: Failure) {
-        if self.health.borrow_mut().failing.replace(failure.clone()).is_some() {
-            return;
-        }
-        if worker.shared.l2_reachable.swap(false, Relaxed) {
-            tracing::warn!(?failure, "L2 is away");
-        }
-        if let Some(cache) = &worker.shared.cache {
-            cache.set_l2_down(true);
-        }
-        tokio::task::spawn_local(recover(worker.clone()));
+        self.failing.borrow().is_some()
     }
 
     pub fn link_went_away(&self, worker: &Rc<Worker>, link: &Rc<Link>) {
@@ -453,35 +407,5 @@ impl Upstream {
             }
         }
         self.sets.borrow_mut().retain(|_, set| Rc::strong_count(set) > 2);
-    }
-}
-
-/// Tries to reach L2 until it answers; then requests are let through again.
-async fn recover(worker: Rc<Worker>) {
-    let mut pause = PAUSE_FIRST;
-    loop {
-        tokio::time::sleep(worker.jitter(pause)).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-        let login = handshake::Login {
-            credentials: worker.own_user().credentials.as_ref(),
-            db: 0,
-            resp3: false,
-            tracked: false,
-            verified: false,
-            pinned: false,
-        };
-        let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms)
-            .min(PAUSE_MAX);
-        let attempt = tokio::time::timeout(limit, handshake::connect(&worker.shared.target, &login)).await;
-        if !matches!(attempt, Err(_) | Ok(Err(Refusal::Unreachable(_) | Refusal::NotReady(_)))) {
-            break;
-        }
-    }
-    worker.upstream.health.borrow_mut().failing = None;
-    if let Some(cache) = &worker.shared.cache {
-        cache.set_l2_down(false);
-    }
-    if !worker.shared.l2_reachable.swap(true, Relaxed) {
-        tracing::info!("L2 is back");
     }
 }

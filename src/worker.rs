@@ -2,6 +2,7 @@
 //! links produce in one scheduler tick is written at the tick's end, with one call per stream.
 
 mod barrier;
+mod home;
 mod info;
 mod reads;
 mod rights;
@@ -30,6 +31,7 @@ use crate::shared::{Landing, Live, Mail, Shared};
 use crate::upstream::{Frame, Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
 pub use barrier::Told;
+pub use home::Home;
 pub use reads::pttl;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
@@ -45,7 +47,9 @@ pub struct Worker {
     pub id: u16,
     pub shared: Arc<Shared>,
     pub metrics: Arc<WorkerMetrics>,
-    pub upstream: Upstream,
+    pub upstream: Rc<Upstream>,
+    /// The other Redis servers: `Places::own`.
+    pub own: Vec<Rc<Upstream>>,
     /// What one read of a client takes.
     pub scratch: RefCell<Box<[u8]>>,
     /// What one read of a link takes.
@@ -53,7 +57,6 @@ pub struct Worker {
     pub pool: RefCell<BufferPool>,
     pub front: RefCell<FrontTable>,
     pub sessions: RefCell<HashMap<u64, Rc<Session>>>,
-    own_user: Rc<User>,
     users: RefCell<HashMap<u32, Rc<User>>>,
     live: RefCell<Arc<Live>>,
     settings: Cell<Settings>,
@@ -120,18 +123,18 @@ struct Tick {
 }
 
 impl Worker {
-    pub fn new(id: u16, shared: Arc<Shared>, own_user: User) -> Rc<Worker> {
+    pub fn new(id: u16, shared: Arc<Shared>) -> Rc<Worker> {
         let live = shared.live.load_full();
         Rc::new(Worker {
             id,
             metrics: shared.metrics[usize::from(id)].clone(),
-            upstream: Upstream::default(),
+            upstream: Rc::new(Upstream::new(shared.l2.clone())),
+            own: shared.places.own.iter().map(|own| Rc::new(Upstream::new(own.clone()))).collect(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             pool: RefCell::default(),
             front: RefCell::default(),
             sessions: RefCell::default(),
-            own_user: Rc::new(own_user),
             users: RefCell::default(),
             settings: Cell::new(Settings::of(&live)),
             live: RefCell::new(live),
@@ -342,7 +345,7 @@ impl Worker {
     // Users and sessions.
 
     pub fn own_user(&self) -> &Rc<User> {
-        &self.own_user
+        &self.upstream.own_user
     }
 
     pub fn user(&self, credentials: &crate::upstream::Credentials) -> Rc<User> {

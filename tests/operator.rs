@@ -72,6 +72,7 @@ fn series(name: &str) -> Option<String> {
         _ => match name.split_once('_') {
             Some(("refused", reason)) => format!("madcache_refused_total{{reason=\"{reason}\"}}"),
             Some(("commands", group)) => format!("madcache_commands_total{{group=\"{group}\"}}"),
+            Some((kind, "reachable")) => format!("madcache_kind_reachable{{kind=\"{kind}\"}}"),
             Some(("links", kind)) => format!("madcache_links{{kind=\"{kind}\"}}"),
             _ => format!("madcache_{name}_total"),
         },

@@ -2,6 +2,8 @@
 //! at which time is tested in `state_*.rs`.
 #[path = "shared_state/commands.rs"]
 mod commands;
+#[path = "shared_state/drivers.rs"]
+mod drivers;
 #[path = "shared_state/explained.rs"]
 mod explained;
 #[path = "shared_state/leaving.rs"]

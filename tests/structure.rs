@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["net", "shared"]),
-    ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "worker"]),
+    ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "shared", "worker"]),
     (
         "session",
         &[
@@ -47,7 +47,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admin", &["app", "cache", "clock", "command", "config", "metrics", "server", "shared"]),
     (
         "app",
-        &["admin", "command", "config", "l2", "logging", "rules", "server", "shared", "upstream", "worker"],
+        &["admin", "command", "config", "l2", "logging", "memory", "rules", "server", "shared", "worker"],
     ),
     ("main", &["app", "command", "config", "logging"]),
     ("lib", &[]),

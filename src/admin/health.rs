@@ -29,14 +29,20 @@ pub(super) fn readiness(shared: &Shared, now: Moment) -> Result<(), String> {
     if shared.draining.load(Relaxed) {
         return Err("draining: the daemon is about to end".into());
     }
-    if !shared.l2_reachable.load(Relaxed) {
-        return Err(format!("Redis at {} does not answer", shared.target.endpoint));
+    if !shared.l2.is_reachable.load(Relaxed) {
+        return Err(format!("Redis at {} does not answer", shared.l2.target.endpoint));
     }
     if !shared.tracking_is_alive(now) {
         let silence = shared.staleness(now).as_millis();
         return Err(format!("a tracked link has proven nothing for {silence} ms, so L1 cannot be used"));
     }
     Ok(())
+}
+
+/// What of the shared state cannot be served although the daemon is ready: a Redis of its own is away.
+pub(super) fn lacking(shared: &Shared) -> Vec<String> {
+    let away = shared.places.own.iter().filter(|remote| !remote.is_reachable.load(Relaxed));
+    away.map(|remote| format!("{remote} does not answer")).collect()
 }
 
 #[cfg(test)]
@@ -62,9 +68,9 @@ mod tests {
         fn new() -> Setup {
             let mut config = Config::default();
             config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
-            let target = config.upstream.target().unwrap();
+            let residences = config.residences().unwrap();
             let (sender, mailbox) = mpsc::channel(1);
-            let shared = Shared::new(Live::new(config), target, vec![sender]);
+            let shared = Shared::new(Live::new(config), residences, vec![sender]);
             let lease = shared.new_lease(0);
             let now = shared.started.after(Duration::from_secs(60));
             shared.metrics[0].tick(now);
@@ -105,7 +111,7 @@ mod tests {
     fn readiness_ends_with_redis_and_with_the_drain() {
         let setup = Setup::new();
         assert_eq!(readiness(&setup.shared, setup.now), Ok(()));
-        setup.shared.l2_reachable.store(false, Relaxed);
+        setup.shared.l2.is_reachable.store(false, Relaxed);
         assert!(readiness(&setup.shared, setup.now).unwrap_err().contains("127.0.0.1:6379 does not answer"));
         setup.shared.draining.store(true, Relaxed);
         assert!(readiness(&setup.shared, setup.now).unwrap_err().starts_with("draining"));

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::health;
 use crate::clock::Moment;
-use crate::shared::Shared;
+use crate::config::Kind;
+use crate::shared::{Place, Shared};
 
 pub(super) fn page(shared: &Shared, now: Moment) -> String {
     let live = shared.live.load_full();
@@ -16,7 +17,17 @@ pub(super) fn page(shared: &Shared, now: Moment) -> String {
     line("madcache", env!("CARGO_PKG_VERSION"));
     line("health", &health::health(shared, now).map_or_else(|reason| reason, |()| "ok".into()));
     line("ready", &health::readiness(shared, now).map_or_else(|reason| reason, |()| "yes".into()));
-    line("redis", &shared.target.endpoint.to_string());
+    line("redis", &shared.l2.target.endpoint.to_string());
+    for kind in Kind::ALL {
+        let place = match shared.places.of(kind) {
+            Place::Shared => continue,
+            Place::Own(at) => shared.places.own[at].target.endpoint.to_string(),
+            Place::Beside => "in this process alone".into(),
+            Place::Nowhere => "disabled".into(),
+        };
+        line(kind.name(), &place);
+    }
+    health::lacking(shared).iter().for_each(|lack| line("away", lack));
     line(
         "evicts",
         if shared.l2_evicts.load(Relaxed) { "Redis evicts keys; hot ones are touched" } else { "no" },

@@ -3,7 +3,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::declare::Live;
 use super::target::UNIX_PATH_BYTES_MAX;
-use super::{Admin, Config, Driver, Error, LimitAlgorithm, OnL2Down, Policy, Rule, Server, workers_default};
+use super::{
+    Admin, Config, Driver, Error, Kind, LimitAlgorithm, OnL2Down, Policy, Rule, Server, workers_default,
+};
 
 impl Server {
     /// The addresses of `bind`.
@@ -77,7 +79,7 @@ impl Config {
     pub fn validate(&self, known_command: impl Fn(&str) -> bool) -> Result<(), Error> {
         self.check_drivers()?;
         self.check_prefixes()?;
-        self.target()?;
+        self.residences()?;
         self.check_listeners()?;
         self.check_protected_mode()?;
         self.check_sizes()?;
@@ -92,37 +94,12 @@ impl Config {
     }
 
     fn check_drivers(&self) -> Result<(), Error> {
-        let drivers = [
-            ("cache", self.cache.driver),
-            ("lock", self.lock.driver),
-            ("session", self.session.driver),
-            ("presence", self.presence.driver),
-            ("ratelimit", self.ratelimit.driver),
-        ];
-        for (section, driver) in drivers {
-            if driver == Driver::Memory && section == "cache" {
-                continue;
-            }
-            if matches!(driver, Driver::Memory | Driver::RedisSentinel | Driver::RedisCluster) {
-                return Err(Error::new(
-                    format!("{section}.driver = \"{}\" is not in this release", driver.word()),
-                    "use \"auto\", \"redis\" or \"none\"",
-                ));
-            }
-        }
-        let overrides = [
-            ("lock.url_override", &self.lock.url_override),
-            ("session.url_override", &self.session.url_override),
-            ("presence.url_override", &self.presence.url_override),
-            ("ratelimit.url_override", &self.ratelimit.url_override),
-        ];
-        for (name, url) in overrides {
-            if url.is_some() {
-                return Err(Error::new(
-                    format!("{name} is not in this release"),
-                    "leave it out: the upstream's Redis is used",
-                ));
-            }
+        let driver = self.cache.driver;
+        if matches!(driver, Driver::RedisSentinel | Driver::RedisCluster) {
+            return Err(Error::new(
+                format!("cache.driver = \"{}\" is not in this release", driver.word()),
+                "use \"auto\", \"redis\", \"memory\" or \"none\"",
+            ));
         }
         for (section, choice) in [("lock", self.lock.on_l2_down), ("session", self.session.on_l2_down)] {
             if choice == OnL2Down::ServeStale {
@@ -137,13 +114,8 @@ impl Config {
 
     /// Keys and their companions share a slot only if braces in a prefix are one whole hash tag, or none.
     fn check_prefixes(&self) -> Result<(), Error> {
-        let prefixes = [
-            ("lock", &self.lock.prefix),
-            ("session", &self.session.prefix),
-            ("presence", &self.presence.prefix),
-            ("ratelimit", &self.ratelimit.prefix),
-        ];
-        for (section, prefix) in prefixes {
+        for kind in Kind::ALL {
+            let (section, prefix) = (kind.name(), self.prefix(kind));
             let braces: String = prefix.chars().filter(|c| matches!(c, '{' | '}')).collect();
             if !braces.is_empty() && (braces != "{}" || prefix.contains("{}")) {
                 return Err(Error::new(

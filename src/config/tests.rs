@@ -248,9 +248,15 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[server]\ndeny_commands = ['nosuch']", "\"NOSUCH\", which is not a command"),
         ("[admin]\nbind = '0.0.0.0:9380'", "admin.token"),
         ("[admin]\nbind = '9380'", "127.0.0.1:9380"),
-        ("[lock]\ndriver = 'memory'", "lock.driver = \"memory\" is not in this release"),
+        ("[lock]\ndriver = 'memory'\nurl_override = 'redis://h'", "contradict each other"),
         ("[lock]\ndriver = 'redis-cluster'", "lock.driver = \"redis-cluster\" is not in this release"),
-        ("[presence]\nurl_override = 'rediss://x'", "presence.url_override is not in this release"),
+        ("[cache]\ndriver = 'redis-sentinel'", "cache.driver = \"redis-sentinel\" is not in this release"),
+        ("[presence]\nurl_override = 'rediss://x'", "presence.url_override asks for TLS"),
+        (
+            "[session]\nurl_override = 'redis-sentinel://x'",
+            "session.url_override: redis-sentinel:// is not in",
+        ),
+        ("[cache]\ndriver = 'memory'\n[lock]\ndriver = 'redis'", "set lock.url_override"),
         ("[session]\non_l2_down = 'serve-stale'", "session.on_l2_down"),
         ("[cache]\nbytes_max = '64KiB'", "raise cache.bytes_max"),
         ("[[rules]]\npattern = 'a[b'", "[ without ]"),
@@ -261,6 +267,39 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         assert!(error.contains(part), "{text}: {error}");
     }
     assert!(Setup::new("[cache]\ndriver = 'redis'").error(&[]).contains("no upstream is set"));
+    assert!(Setup::new("[lock]\ndriver = 'redis'").error(&[]).contains("set lock.url_override"));
+}
+
+#[test]
+fn each_kind_lives_where_its_driver_and_its_url_say() {
+    let own = |url: &str| {
+        let name = Kind::Lock.url_override();
+        Residence::Own(target::parse(name, &Secret::new(url)).unwrap())
+    };
+    let cases = [
+        ("", &[URL][..], Residence::Shared),
+        ("driver = 'redis'", &[URL], Residence::Shared),
+        ("driver = 'memory'", &[URL], Residence::Memory),
+        ("driver = 'none'", &[URL], Residence::Nowhere),
+        ("url_override = 'redis://ann:pw@h:1/2'", &[URL], own("redis://ann:pw@h:1/2")),
+        ("driver = 'redis'\nurl_override = 'unix:///r.sock'", &[URL], own("unix:///r.sock")),
+        ("driver = 'none'\nurl_override = 'redis://h'", &[URL], Residence::Nowhere),
+        ("", &[], Residence::Shared),
+        ("driver = 'memory'", &[], Residence::Shared),
+        ("driver = 'none'", &[], Residence::Nowhere),
+        ("driver = 'redis'\nurl_override = 'redis://h'", &[], own("redis://h")),
+    ];
+    for kind in Kind::ALL {
+        for (text, variables, expected) in &cases {
+            let section = format!("[{}]\n{text}", kind.name());
+            let config = Setup::new(&section).load(variables).unwrap_or_else(|e| panic!("{section}: {e}"));
+            let residences = config.residences().unwrap();
+            assert_eq!(residences.of(kind), expected, "{section}");
+            for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
+                assert_eq!(residences.of(other), &Residence::Shared, "{section}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -61,7 +61,8 @@ pub enum Delivery {
 /// Answers commands of the connection itself (CLIENT, HELLO, AUTH) that stand in a transaction: appends the reply.
 pub type Own<'a> = dyn FnMut(&mut Caller, &Argv<'_>, &mut Vec<u8>) + 'a;
 
-/// The keyspace in the process, shared by all workers.
+/// The keyspace in the process, shared by all workers. A clone is another handle.
+#[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
 }

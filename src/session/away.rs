@@ -9,8 +9,9 @@ use super::plans::Then;
 use super::scripted::Runner;
 use super::{Park, Session, State, Turn};
 use crate::command::Group;
-use crate::config::{Driver, LimitOnL2Down};
+use crate::config::{Driver, Kind, LimitOnL2Down};
 use crate::resp;
+use crate::shared::Place;
 use crate::state::ratelimit::{Outcome, Resolved};
 use crate::state::throttle::{self, Throttle};
 use crate::state::{Call, ratelimit};
@@ -75,7 +76,7 @@ impl Runner {
 
     /// The reply of a script on what this daemon counts by itself.
     fn counted_here(&self, call: &Call) -> Vec<u8> {
-        self.worker.count_here(self.links.db, call).to_vec()
+        self.worker.count_here(self.home.db(), call).to_vec()
     }
 
     fn outcome(&self, check: &Resolved, script: fn(&Resolved) -> Call) -> Outcome {
@@ -141,7 +142,9 @@ impl Session {
         st: &mut State,
         request: Request<'_>,
     ) -> Option<Step> {
-        if worker.shared.engine.is_some() || worker.live().config.ratelimit.driver == Driver::None {
+        let config = &worker.live().config.ratelimit;
+        let lives_in_l2 = worker.shared.places.of(Kind::Ratelimit) == Place::Shared;
+        if worker.shared.engine.is_some() || config.driver == Driver::None || !lives_in_l2 {
             return None;
         }
         let learned = worker.shared.learned.get(throttle::NAME).map(|learned| *learned);

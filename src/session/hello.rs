@@ -1,6 +1,7 @@
 //! Who the client is and how it speaks: AUTH, HELLO, SELECT. What only L2 can decide is asked, and the session waits.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::input::{Step, limits_of};
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row};
 use crate::resp::{self, Args};
+use crate::shared::Remote;
 use crate::state::throttle;
 use crate::upstream::{Credentials, Expect, Failure, Frame};
 use crate::worker::{Asked, Worker};
@@ -21,8 +23,10 @@ pub enum Turn {
     Learn(String),
     /// L2's word on whether the user may do this; the request is looked at again.
     Right(Asked),
-    /// L2's word on whether it is a cluster; the request is looked at again.
-    Slots,
+    /// L2's word on whether the user may run scripts; the request is looked at again.
+    Scripts(Asked),
+    /// A Redis's word on whether it is a cluster; the request is looked at again.
+    Slots(Arc<Remote>),
     /// L2 found nothing wrong with CLIENT KILL.
     Kill(Box<Kill>),
     /// HELLO's reply: the protocol is in force from here.
@@ -375,8 +379,11 @@ impl Session {
                     // Asked again with the request that is looked at again.
                     Turn::Learn(name) if name == throttle::NAME => {}
                     Turn::Learn(name) => Self::learned(worker, name, None),
-                    Turn::Right(asked) => worker.rights.heard(asked, None, worker.now()),
-                    Turn::Slots => {}
+                    Turn::Right(asked) | Turn::Scripts(asked) => {
+                        worker.rights.heard(asked, None, worker.now());
+                    }
+                    // Asked again with the request that is looked at again.
+                    Turn::Slots(_) => {}
                     _ => return self.fail_place(worker, &mut st, seq, &failure),
                 }
                 return self.go_on(worker, &mut st);
@@ -392,8 +399,12 @@ impl Session {
                 worker.rights.heard(asked, Some(frame.as_slice()), worker.now());
                 return self.go_on(worker, &mut st);
             }
-            Turn::Slots => {
-                Self::heard_of_slots(worker, frame.as_slice());
+            Turn::Scripts(asked) => {
+                worker.rights.ran(asked, frame.as_slice(), worker.now());
+                return self.go_on(worker, &mut st);
+            }
+            Turn::Slots(remote) => {
+                remote.heard_of_slots(frame.as_slice());
                 return self.go_on(worker, &mut st);
             }
             Turn::Kill(kill) if !refused => return self.kill_on_all(worker, &mut st, seq, *kill),

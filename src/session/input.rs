@@ -64,7 +64,7 @@ impl Session {
         let live = worker.live();
         let authenticated = live.config.server.requirepass.is_none();
         let user = worker.own_user().clone();
-        let db = worker.shared.target.db;
+        let db = worker.shared.l2.target.db;
         let now = worker.now();
         let id = worker.shared.next_client.fetch_add(1, Relaxed);
         let embedded = worker.shared.engine.as_ref().map(|engine| {

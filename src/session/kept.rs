@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::away::Limited;
 use super::dispatch::Request;
 use super::input::Step;
-use super::plans::{Plan, Then, plan, prefix_of, session_settings};
+use super::plans::{Plan, Then, plan, session_settings};
 use super::reads::older_than_passed;
 use super::scripted::Runner;
 use super::{Park, Session, State, Waits};
@@ -201,18 +201,15 @@ impl Session {
     }
 
     /// What runs a command for this session, once it is known how keys are named.
-    pub(super) fn runner(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        st: &State,
-        command: &state::Command,
-    ) -> Option<Runner> {
-        let tagged = worker.shared.slots().tagged()?;
+    fn runner(self: &Rc<Self>, worker: &Rc<Worker>, st: &State, command: &state::Command) -> Option<Runner> {
+        let kind = command.kind();
+        let home = worker.home(kind, &st.links, st.identity.db);
+        let prefix = worker.live().config.prefix(kind).into();
         Some(Runner {
             session: self.clone(),
             worker: worker.clone(),
-            links: st.links.clone(),
-            naming: Naming { prefix: prefix_of(worker, command), tagged },
+            naming: Naming { prefix, tagged: home.tagged()? },
+            home,
             resp3: st.identity.resp3,
         })
     }
@@ -362,13 +359,7 @@ impl Session {
         });
         match planned {
             Ok(Some(Ok((runner, Plan::One(call, then))))) => {
-                match st.links.plain(worker, st.identity.resp3) {
-                    Ok(link) => {
-                        let running = worker.begin_call(&link, &call);
-                        tokio::task::spawn_local(runner.finish(seq, call, running, then));
-                    }
-                    Err(failure) => drop(tokio::task::spawn_local(runner.failed(seq, then, failure))),
-                }
+                tokio::task::spawn_local(runner.alone(seq, call, then));
             }
             Ok(Some(Ok((_, Plan::Answered(reply))))) => ready(st, reply),
             Err(fault) | Ok(Some(Err(fault))) => {
@@ -402,15 +393,7 @@ impl Runner {
             // It only reads: who waits for it reads by itself, and so does this one.
             _ => {
                 self.worker.land(&flight, None);
-                let Ok(running) = self
-                    .links
-                    .plain(&self.worker, self.resp3)
-                    .map(|link| self.worker.begin_call(&link, &call))
-                else {
-                    let gone = Failure::NotSent("the link to Redis was lost".into());
-                    return self.failed(seq, Then::Validated(validate), gone).await;
-                };
-                return self.finish(seq, call, running, Then::Validated(validate)).await;
+                return self.alone(seq, call, Then::Validated(validate)).await;
             }
         };
         let id = flight.id();

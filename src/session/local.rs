@@ -120,7 +120,7 @@ impl Session {
                 None => self.one_shot(worker, st, request, row, OneShot::Fresh),
             }),
             Right::NotKnown => {
-                let own = worker.links_of(worker.own_user(), worker.shared.target.db);
+                let own = worker.upstream.own_set();
                 let link = own.plain(worker, false).ok()?;
                 let mut ask: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.name().as_bytes()];
                 ask.extend(request.args.iter());
@@ -158,7 +158,7 @@ impl Session {
         st.identity.authenticated = live.config.server.requirepass.is_none();
         st.limits = super::input::limits_of(&live, st.identity.authenticated);
         st.identity.user = worker.own_user().clone();
-        self.use_database(worker, st, worker.shared.target.db);
+        self.use_database(worker, st, worker.shared.l2.target.db);
         self.reply_here(worker, st, |out| resp::simple(out, "RESET"));
         Step::Next
     }

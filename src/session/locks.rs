@@ -179,7 +179,7 @@ async fn renew(held: Rc<Held>, fence: u64) {
         runner.session.push(&runner.worker, push.into());
     }
     let event = lock::lost_event(&runner.naming, &name, Some(fence));
-    runner.worker.publish(&runner.links, &event);
+    runner.worker.publish(&runner.home, &event);
 }
 
 /// Ends the locks that were bound to a connection that is over.

@@ -38,17 +38,6 @@ pub(super) fn presence_ttl_ms(worker: &Worker) -> u64 {
     worker.live().config.presence.ttl_seconds.saturating_mul(1000)
 }
 
-pub(super) fn prefix_of(worker: &Worker, command: &state::Command) -> Vec<u8> {
-    let live = worker.live();
-    let prefix = match command {
-        state::Command::Lock(_) => &live.config.lock.prefix,
-        state::Command::Ratelimit(_) | state::Command::Throttle(_) => &live.config.ratelimit.prefix,
-        state::Command::Presence(_) => &live.config.presence.prefix,
-        state::Command::Session(_) => &live.config.session.prefix,
-    };
-    prefix.as_bytes().to_vec()
-}
-
 /// Whether the keys have the same names, and the command one plan, where L2 is a cluster. So has a check: it is answered
 /// without L2 too, which then cannot be asked what it is.
 pub(super) fn same_in_a_cluster(command: &state::Command) -> bool {
@@ -77,7 +66,7 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
         }
         state::Command::Presence(command) => {
             enabled(config.presence.driver, "presence")?;
-            runner.worker.presence_is_used(runner.links.db);
+            runner.worker.presence_is_used(runner.home.db());
             presence_plan(&runner.naming, command)
         }
         state::Command::Ratelimit(command) => limit_plan(runner, command)?,

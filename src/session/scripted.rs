@@ -12,19 +12,18 @@ use super::dispatch::Request;
 use super::input::Step;
 use super::locks::Held;
 use super::pin::PinnedReply;
-use super::plans::{
-    Plan, Steps, Then, plan, prefix_of, presence_ttl_ms, same_in_a_cluster, session_settings,
-};
+use super::plans::{Plan, Steps, Then, plan, presence_ttl_ms, same_in_a_cluster, session_settings};
 use super::presence::Bound;
 use super::{Park, Session, State, Turn, Waits};
 use crate::cache::StripeSet;
 use crate::command::{Group, Row};
+use crate::config::Kind;
 use crate::resp;
-use crate::shared::Slots;
+use crate::shared::Place;
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
-use crate::worker::{Running, Worker};
+use crate::worker::{Home, Running, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
 #[derive(Default)]
@@ -40,14 +39,14 @@ pub(super) struct Kept {
 pub(super) struct Runner {
     pub(super) session: Rc<Session>,
     pub(super) worker: Rc<Worker>,
-    pub(super) links: Rc<LinkSet>,
+    pub(super) home: Home,
     pub(super) naming: Naming,
     pub(super) resp3: bool,
 }
 
 impl Runner {
     pub(super) async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
-        self.worker.call(&self.links, call).await
+        self.worker.call(&self.home, call).await
     }
 
     /// Sends calls that nobody waits for.
@@ -104,32 +103,37 @@ impl Session {
             Ok(command) => command,
             Err(fault) => return self.refuse(worker, st, &fault),
         };
-        let tagged = match worker.shared.slots().tagged() {
-            Some(tagged) => tagged,
-            None if same_in_a_cluster(&command) => false,
-            None => match self.ask_for_slots(worker, st) {
-                Ok(step) => return step,
-                // Limits are answered without L2 too.
-                Err(_) if matches!(command, state::Command::Ratelimit(_)) => false,
-                Err(failure) => {
-                    self.fail_here(worker, st, &failure);
-                    return Step::Next;
-                }
-            },
-        };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
+        let (kind, places) = (command.kind(), &worker.shared.places);
+        let home = worker.home(kind, &st.links, st.identity.db);
+        let apart = places.is_apart(kind);
+        if apart && let Some(step) = self.goes_apart(worker, st, kind, &home, in_multi) {
+            return step;
+        }
+        let tagged = match (home.tagged(), &home) {
+            (Some(tagged), _) => tagged,
+            (None, Home::Redis(links))
+                if places.of(kind) != Place::Nowhere && !same_in_a_cluster(&command) =>
+            {
+                match self.ask_for_slots(worker, st, links) {
+                    Ok(step) => return step,
+                    // Limits are answered without their Redis too.
+                    Err(_) if kind == Kind::Ratelimit => false,
+                    Err(failure) => {
+                        self.fail_here(worker, st, &failure);
+                        return Step::Next;
+                    }
+                }
+            }
+            _ => false,
+        };
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let naming = Naming { prefix: prefix_of(worker, &command), tagged };
-        let runner = Runner {
-            session: self.clone(),
-            worker: worker.clone(),
-            links: st.links.clone(),
-            naming,
-            resp3: st.identity.resp3,
-        };
+        let naming = Naming { prefix: worker.live().config.prefix(kind).into(), tagged };
+        let runner =
+            Runner { session: self.clone(), worker: worker.clone(), home, naming, resp3: st.identity.resp3 };
         match plan(&runner, command) {
             Err(fault) => self.refuse(worker, st, &fault),
             Ok(plan) if in_multi => self.queue_script(worker, st, runner, plan),
@@ -137,6 +141,7 @@ impl Session {
                 self.reply_here(worker, st, |out| out.extend_from_slice(&reply));
                 Step::Next
             }
+            Ok(Plan::One(call, then)) if apart => self.script_apart(st, runner, call, then),
             Ok(Plan::One(call, then)) => {
                 let kept = self.run_to_keep(worker, st, request, row, &runner, &call, &then);
                 kept.unwrap_or_else(|| self.one_script(worker, st, runner, call, then))
@@ -152,11 +157,17 @@ impl Session {
         }
     }
 
-    /// How keys are named depends on whether L2 is a cluster.
-    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Result<Step, Failure> {
-        let link = st.links.plain(worker, st.identity.resp3)?;
+    /// How keys are named depends on whether their Redis is a cluster.
+    fn ask_for_slots(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &State,
+        links: &Rc<LinkSet>,
+    ) -> Result<Step, Failure> {
+        let link = links.plain(worker, st.identity.resp3)?;
         let ask = resp::encode_request(&[b"INFO", b"cluster"]);
-        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Slots), Group::Other);
+        let turn = Turn::Slots(links.upstream.remote.clone());
+        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), turn), Group::Other);
         Ok(Step::Again(Park::Turn))
     }
 
@@ -169,8 +180,8 @@ impl Session {
         call: Call,
         then: Then,
     ) -> Step {
-        if let Some(engine) = &worker.shared.engine {
-            let frame = worker.call_embedded(engine, st.identity.db, &call);
+        if let Home::Engine { engine, db } = &runner.home {
+            let frame = worker.call_embedded(engine, *db, &call);
             let mut out = Vec::new();
             call.reply.convert(&frame, runner.resp3, &mut out);
             runner.follow(then, &frame);
@@ -367,8 +378,19 @@ impl Scripted {
 
 impl Runner {
     /// The reply of a command's one script.
-    pub(super) async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
-        match self.worker.finish_call(&self.links, &call, running).await {
+    async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
+        let outcome = self.worker.finish_call(running, &call).await;
+        self.concluded(seq, &call, outcome, then).await;
+    }
+
+    /// A command's one script, which nothing else of the session runs beside.
+    pub(super) async fn alone(self, seq: u64, call: Call, then: Then) {
+        let outcome = self.call(&call).await;
+        self.concluded(seq, &call, outcome, then).await;
+    }
+
+    async fn concluded(self, seq: u64, call: &Call, outcome: Result<Bytes, Failure>, then: Then) {
+        match outcome {
             Ok(frame) => {
                 self.has_passed(&call, &then);
                 let mut out = Vec::new();
@@ -429,12 +451,6 @@ impl Runner {
 }
 
 impl Session {
-    /// L2 has said whether it is a cluster.
-    pub(super) fn heard_of_slots(worker: &Worker, frame: &[u8]) {
-        let tagged = memchr::memmem::find(frame, b"cluster_enabled:1").is_some();
-        worker.shared.set_slots(if tagged { Slots::Tagged } else { Slots::Plain });
-    }
-
     /// The connection is over: what was bound to it ends, and nothing is kept up any more.
     pub(super) fn drop_kept(self: &Rc<Self>, worker: &Rc<Worker>) {
         let kept = std::mem::take(&mut *self.kept.borrow_mut());

@@ -3,28 +3,27 @@
 use tokio::sync::mpsc;
 
 use super::{Errand, Mail, Waiters};
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::memory::{Delivery, Engine, Policy, Settings};
 use crate::resp;
 use crate::state::Naming;
 use crate::state::lock::{Wake, wake_channel};
 use crate::worker::CALLER_WORKER_BITS;
 
-/// Whom the engine tells of releases of locks.
+/// Whom the engine tells of releases of locks, and beside L2 of all that is published.
 const LISTENER: u64 = u64::MAX - 1;
 
-/// What it has to tell a session goes to the session's worker; what it tells of locks, to those who wait.
-pub(super) fn engine(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiters: Waiters) -> Engine {
-    let woken = waiters.clone();
+/// The engine in the place of L2. What it has to tell a session goes to the session's worker; what it tells of locks, to
+/// those who wait.
+pub(super) fn serving(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiters: Waiters) -> Engine {
     let deliver = move |delivery: Delivery| {
         let (caller, frame, ends_wait) = match delivery {
             Delivery::Push { caller, frame } => (caller, frame, false),
             Delivery::Unblocked { caller, reply } => (caller, reply, true),
         };
         if caller == LISTENER {
-            let elements = resp::array_elements(&frame).unwrap_or_default();
-            let message = elements.last().and_then(|text| resp::bulk_text(text));
-            return message.and_then(Wake::parse).iter().for_each(|wake| woken.wake(wake));
+            let (_, message) = published(&frame).unwrap_or_default();
+            return Wake::parse(message).iter().for_each(|wake| waiters.wake(wake));
         }
         let worker = (caller & ((1 << CALLER_WORKER_BITS) - 1)) as usize;
         let session = caller >> CALLER_WORKER_BITS;
@@ -38,9 +37,7 @@ pub(super) fn engine(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiter
         }
     };
     let engine = Engine::new(settings(config), Box::new(deliver));
-    let channel = wake_channel(&Naming { prefix: config.lock.prefix.clone().into_bytes(), tagged: false });
-    engine.execute(&mut engine.connect(LISTENER), &[b"SUBSCRIBE", &channel], &mut Vec::new());
-    waiters.set_listening(true);
+    engine.execute(&mut engine.connect(LISTENER), &[b"SUBSCRIBE", &wakes(config)], &mut Vec::new());
     engine
 }
 
@@ -58,6 +55,39 @@ pub(super) fn limits() -> Engine {
         ..Settings::default()
     };
     Engine::new(settings, Box::new(|_| {}))
+}
+
+/// The engine of kinds that live in this process beside L2. Who waits for locks is told of releases; events are published
+/// in L2, where subscribers are.
+pub(super) fn beside(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiters: Waiters) -> Engine {
+    let wakes = wakes(config);
+    let deliver = move |delivery: Delivery| {
+        let Delivery::Push { frame, .. } = delivery else { return };
+        let Some((channel, message)) = published(&frame) else { return };
+        if channel == wakes {
+            return Wake::parse(message).iter().for_each(|wake| waiters.wake(wake));
+        }
+        let publish = resp::encode_request(&[b"PUBLISH", channel, message]);
+        let errand: Errand = Box::new(move |worker| worker.publish_in_l2(&publish));
+        // Always the same worker: events keep their order.
+        if let Some(mailbox) = mailboxes.first() {
+            post(mailbox, errand);
+        }
+    };
+    let engine = Engine::new(settings(config), Box::new(deliver));
+    engine.execute(&mut engine.connect(LISTENER), &[b"PSUBSCRIBE", b"*"], &mut Vec::new());
+    engine
+}
+
+/// The channel and the text of a message.
+fn published(frame: &[u8]) -> Option<(&[u8], &[u8])> {
+    let elements = resp::array_elements(frame)?;
+    let [.., channel, message] = elements.as_slice() else { return None };
+    Some((resp::bulk_text(channel)?, resp::bulk_text(message)?))
+}
+
+fn wakes(config: &Config) -> Vec<u8> {
+    wake_channel(&Naming { prefix: config.prefix(Kind::Lock).into(), tagged: false })
 }
 
 /// Where the mailbox is full, the errand waits for room.

@@ -54,9 +54,7 @@ impl Throttle {
         let args = numbers.iter().map(|number| number.to_string().into_bytes()).collect();
         Call::new(&THROTTLE, vec![naming.key([b"ratelimit:throttle:", &self.key])], args, Reply::AsIs)
     }
-}
 
-impl Throttle {
     /// The reply without asking anybody: nothing used, or all.
     pub fn unasked(&self, is_limited: bool) -> Vec<u8> {
         let limit = (self.max_burst + 1) as i64;

@@ -121,8 +121,8 @@ impl Link {
             pinned: PinnedState::default(),
             remote_id: Cell::new(0),
         });
-        worker.upstream.count_opened(worker, &link);
-        worker.upstream.links.borrow_mut().insert(link.id, link.clone());
+        set.upstream.count_opened(worker, &link);
+        set.upstream.links.borrow_mut().insert(link.id, link.clone());
         tokio::task::spawn_local(link.clone().run(worker.clone()));
         link
     }
@@ -312,20 +312,19 @@ impl Link {
                     Failure::NotSent("the link was closed".into())
                 } else {
                     self.phase.set(Phase::Ready);
-                    worker.upstream.link_came_up(&worker, &self);
+                    self.set.upstream.link_came_up(&worker, &self);
                     self.flush(&worker);
                     let reason = self.read_until_end(&worker, incoming).await;
                     tracing::debug!(link = self.id, purpose = ?self.purpose, %reason, "link ended");
                     Failure::Unknown
                 }
             }
-            Err(refusal) => worker.upstream.link_was_refused(&worker, &self, refusal),
+            Err(refusal) => self.set.upstream.link_was_refused(&worker, &self, refusal),
         };
         self.close(&worker, failure);
     }
 
     async fn connect(&self, worker: &Rc<Worker>) -> Result<(Stream, Incoming), Refusal> {
-        let shared = &worker.shared;
         let login = Login {
             credentials: (self.purpose != Purpose::Auth)
                 .then_some(&self.set.user.credentials)
@@ -336,9 +335,10 @@ impl Link {
             verified: self.set.user.is_own(),
             pinned: self.purpose.is_own(),
         };
-        let limit = Duration::from_millis(shared.live.load().config.upstream.connect_timeout_ms);
-        let _place = worker.upstream.connecting.place().await;
-        match tokio::time::timeout(limit, handshake::connect(&shared.target, &login)).await {
+        let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms);
+        let upstream = &self.set.upstream;
+        let _place = upstream.connecting.place().await;
+        match tokio::time::timeout(limit, handshake::connect(&upstream.remote.target, &login)).await {
             Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
                 if let Some(lease) = &self.lease {
@@ -391,7 +391,7 @@ impl Link {
         }
         let now = worker.tick_clock();
         self.last_byte.set(now);
-        worker.upstream.heard(now);
+        self.set.upstream.heard(now);
         let mut rest = &scratch[..n];
         if input.is_empty() && !self.purpose.is_own() {
             let used =
@@ -503,7 +503,7 @@ impl Link {
         let flushed = self.flushed_bytes.get();
         let owed = self.pending.take();
         self.out.borrow_mut().clear();
-        worker.upstream.link_went_away(worker, self);
+        self.set.upstream.link_went_away(worker, self);
         for pending in owed {
             let failure = match &failure {
                 Failure::Unknown if pending.starts_at >= flushed => {

@@ -9,7 +9,8 @@ use super::Worker;
 use crate::cache::Cache;
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::metrics::{COMMANDS, COUNTERS, Kind, LINKS, Member, Number, REFUSED, Row};
+use crate::config::Kind as StateKind;
+use crate::metrics::{COMMANDS, COUNTERS, KINDS_REACHABLE, Kind, LINKS, Member, Number, REFUSED, Row};
 use crate::shared::Shared;
 use crate::upstream::Purpose;
 
@@ -23,6 +24,14 @@ const fn counter(name: &'static str, read: fn(&Shared) -> u64, help: &'static st
 
 const fn member(row: Row<Shared>, of: Member) -> Row<Shared> {
     Row { member: Some(of), ..row }
+}
+
+fn answers(shared: &Shared, kind: StateKind) -> u64 {
+    u64::from(shared.places.answers(kind))
+}
+
+const fn reachable(name: &'static str, kind: StateKind, read: fn(&Shared) -> u64) -> Row<Shared> {
+    member(gauge(name, read, KINDS_REACHABLE.help), (&KINDS_REACHABLE, kind.name()))
 }
 
 /// Numbers that belong to no single worker.
@@ -54,7 +63,11 @@ const STATES: &[Row<Shared>] = &[
         |s| s.buffered_bytes.load(Relaxed),
         "Unsent and unparsed bytes of all connections.",
     ),
-    gauge("l2_reachable", |s| u64::from(s.l2_reachable.load(Relaxed)), "1 while L2 answers."),
+    gauge("l2_reachable", |s| u64::from(s.l2.is_reachable.load(Relaxed)), "1 while L2 answers."),
+    reachable("lock_reachable", StateKind::Lock, |s| answers(s, StateKind::Lock)),
+    reachable("session_reachable", StateKind::Session, |s| answers(s, StateKind::Session)),
+    reachable("presence_reachable", StateKind::Presence, |s| answers(s, StateKind::Presence)),
+    reachable("ratelimit_reachable", StateKind::Ratelimit, |s| answers(s, StateKind::Ratelimit)),
     gauge(
         "tracking_alive",
         |s| u64::from(s.tracking_is_alive(Moment::now())),

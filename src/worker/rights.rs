@@ -46,6 +46,11 @@ impl Rights {
         if now < self.refused_until.get() {
             return Right::Granted;
         }
+        self.known(asked, now)
+    }
+
+    /// The same where it was found out by trying.
+    pub fn known(&self, asked: Asked, now: Moment) -> Right {
         let believed = if asked.user == User::OWN { BELIEVED_OF_OWN } else { BELIEVED };
         let mut known = self.known.borrow_mut();
         match known.get(&asked).copied() {
@@ -66,6 +71,16 @@ impl Rights {
         if unable.iter().any(|start| answer.starts_with(start)) {
             self.refused_until.set(now.after(REFUSED_PAUSE));
         }
+        self.note(asked, right, now);
+    }
+
+    /// What the user got who ran it.
+    pub fn ran(&self, asked: Asked, answer: &[u8], now: Moment) {
+        let refused = [&b"-NOPERM"[..], b"-NOAUTH"].iter().any(|start| answer.starts_with(start));
+        self.note(asked, if refused { Right::Denied } else { Right::Granted }, now);
+    }
+
+    fn note(&self, asked: Asked, right: Right, now: Moment) {
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_MAX {
             known.clear();

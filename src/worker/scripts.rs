@@ -6,19 +6,20 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::Worker;
+use super::{Home, Worker};
 use crate::cache::{Stripe, StripeSet};
 use crate::command::Group;
 use crate::memory::{Caller, Engine};
 use crate::resp;
 use crate::state::{Call, Known};
-use crate::upstream::{Expect, Failure, Link, LinkSet};
+use crate::upstream::{Expect, Failure, Link};
 
 /// The lowest bits of a caller's number are its worker's.
 pub const CALLER_WORKER_BITS: u32 = 16;
 
 /// A script that was sent and whose reply is still to come.
 pub struct Running {
+    link: Rc<Link>,
     reply: oneshot::Receiver<Result<Bytes, Failure>>,
     writes: StripeSet,
 }
@@ -61,7 +62,8 @@ impl Worker {
         let known = link.has_carried(call.script.name);
         let wire = if known { call.evalsha() } else { call.eval() };
         link.send(self, &wire, Expect::Script(to), Group::State);
-        Running { reply, writes: self.stripes_of(call) }
+        let writes = if link.set.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
+        Running { link: link.clone(), reply, writes }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -87,40 +89,50 @@ impl Worker {
         frame
     }
 
+    /// Publishes in L2 what an engine beside it has to tell.
+    pub fn publish_in_l2(self: &Rc<Self>, wire: &[u8]) {
+        self.publish(&Home::Redis(self.upstream.own_set()), wire);
+    }
+
     /// Publishes over a shared link, or here.
-    pub fn publish(self: &Rc<Self>, links: &Rc<LinkSet>, wire: &[u8]) {
-        if let Some(engine) = &self.shared.engine {
-            let Some(words) = resp::array_elements(wire) else { return };
-            let argv: Vec<&[u8]> = words.into_iter().filter_map(resp::bulk_text).collect();
-            let mut caller = self.script_caller.borrow_mut();
-            engine.execute(caller.get_or_insert_with(|| engine.connect(u64::MAX)), &argv, &mut Vec::new());
-        } else if let Ok(link) = links.plain(self, false) {
-            link.send(self, wire, Expect::Nobody, Group::State);
+    pub fn publish(self: &Rc<Self>, home: &Home, wire: &[u8]) {
+        match home {
+            Home::Engine { engine, .. } => {
+                let Some(words) = resp::array_elements(wire) else { return };
+                let argv: Vec<&[u8]> = words.into_iter().filter_map(resp::bulk_text).collect();
+                let mut caller = self.script_caller.borrow_mut();
+                engine.execute(
+                    caller.get_or_insert_with(|| engine.connect(u64::MAX)),
+                    &argv,
+                    &mut Vec::new(),
+                );
+            }
+            Home::Redis(links) => {
+                // Who listens asks for the state where an event is missed.
+                let Ok(link) = links.plain(self, false) else { return };
+                link.send(self, wire, Expect::Nobody, Group::State);
+            }
         }
     }
 
-    /// Sends a script over a shared link and waits for its reply.
-    pub async fn call(self: &Rc<Self>, links: &Rc<LinkSet>, call: &Call) -> Result<Bytes, Failure> {
-        if let Some(engine) = &self.shared.engine {
-            return Ok(self.call_embedded(engine, links.db, call));
-        }
+    /// Runs a script where its kind lives, and waits for its reply.
+    pub async fn call(self: &Rc<Self>, home: &Home, call: &Call) -> Result<Bytes, Failure> {
+        let links = match home {
+            Home::Engine { engine, db } => return Ok(self.call_embedded(engine, *db, call)),
+            Home::Redis(links) => links,
+        };
         let running = self.begin_call(&links.plain(self, false)?, call);
-        self.finish_call(links, call, running).await
+        self.finish_call(running, call).await
     }
 
     /// Waits for the reply. Before it is handed over, L1 shows nothing from before the script any more.
-    pub async fn finish_call(
-        self: &Rc<Self>,
-        links: &Rc<LinkSet>,
-        call: &Call,
-        running: Running,
-    ) -> Result<Bytes, Failure> {
-        let Running { reply, writes } = running;
+    pub async fn finish_call(self: &Rc<Self>, running: Running, call: &Call) -> Result<Bytes, Failure> {
+        let Running { link, reply, writes } = running;
         let mut outcome = reply.await.unwrap_or(Err(Failure::Unknown));
         // Somebody flushed L2's scripts: nothing was executed.
         if outcome.as_ref().is_ok_and(|frame| frame.starts_with(b"-NOSCRIPT")) {
             let (to, reply) = oneshot::channel();
-            links.plain(self, false)?.send(self, &call.eval(), Expect::Script(to), Group::State);
+            link.set.plain(self, false)?.send(self, &call.eval(), Expect::Script(to), Group::State);
             outcome = reply.await.unwrap_or(Err(Failure::Unknown));
         }
         match writes.is_unknown() {

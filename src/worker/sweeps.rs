@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Worker;
+use super::{Home, Worker};
+use crate::config::Kind;
 use crate::state::Naming;
 use crate::state::presence::hints::Hint;
 use crate::state::presence::sweep::{self, Due, Look};
-use crate::upstream::{Failure, LinkSet};
+use crate::upstream::Failure;
 
 const PACE: Duration = Duration::from_secs(1);
 
@@ -30,41 +31,36 @@ impl Worker {
     async fn sweep(self: Rc<Self>, db: u32) {
         loop {
             tokio::time::sleep(self.jitter(PACE)).await;
-            let Some(tagged) = self.shared.slots().tagged() else { continue };
+            let home = self.home(Kind::Presence, &self.links_of(self.own_user(), db), db);
+            let Some(tagged) = home.tagged() else { continue };
             let naming = Naming { prefix: self.live().config.presence.prefix.clone().into_bytes(), tagged };
-            let links = self.links_of(self.own_user(), db);
             // What fails now is done in the next round.
-            while self.sweep_once(&links, &naming).await.unwrap_or(0) >= sweep::CHANNELS_MAX {}
+            while self.sweep_once(&home, &naming).await.unwrap_or(0) >= sweep::CHANNELS_MAX {}
         }
     }
 
     /// How many channels were due.
-    async fn sweep_once(self: &Rc<Self>, links: &Rc<LinkSet>, naming: &Naming) -> Result<usize, Failure> {
-        let frame = self.call(links, &sweep::due(naming)).await?;
+    async fn sweep_once(self: &Rc<Self>, home: &Home, naming: &Naming) -> Result<usize, Failure> {
+        let frame = self.call(home, &sweep::due(naming)).await?;
         let due = Due::parse_all(&frame).unwrap_or_default();
         for due in &due {
-            self.sweep_channel(links, naming, due).await?;
+            self.sweep_channel(home, naming, due).await?;
         }
         Ok(due.len())
     }
 
-    async fn sweep_channel(
-        self: &Rc<Self>,
-        links: &Rc<LinkSet>,
-        naming: &Naming,
-        due: &Due,
-    ) -> Result<(), Failure> {
+    async fn sweep_channel(self: &Rc<Self>, home: &Home, naming: &Naming, due: &Due) -> Result<(), Failure> {
         let mut expired = Vec::new();
         loop {
-            let frame = self.call(links, &due.look(naming, &expired)).await?;
+            let frame = self.call(home, &due.look(naming, &expired)).await?;
             let Ok(look) = Look::parse(&frame) else { return Ok(()) };
             let hints: Vec<Hint> = look.hints(&due.channel);
             for call in Hint::forget(naming, &hints, Duration::ZERO) {
-                self.call(links, &call).await?;
+                self.call(home, &call).await?;
             }
             expired = look.expired;
             if expired.is_empty() {
-                self.call(links, &due.settle(naming, look.next_ms)).await?;
+                self.call(home, &due.settle(naming, look.next_ms)).await?;
                 return Ok(());
             }
         }

@@ -13,7 +13,7 @@ use super::Worker;
 use crate::command::Group;
 use crate::resp;
 use crate::session::Session;
-use crate::upstream::{Expect, Link, Phase, User};
+use crate::upstream::{Expect, Link, Phase, Upstream, User};
 
 /// Between heartbeats on a tracked link whose entries are hit.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -78,12 +78,15 @@ impl Worker {
             let now = self.tick_clock();
             self.metrics.tick(now);
             rounds += 1;
-            self.look_for_silence();
+            self.upstreams().for_each(|upstream| self.look_for_silence(upstream));
             self.close_largest_readers();
             if rounds.is_multiple_of(10) {
                 let live = self.live();
-                self.upstream.close_unused(now, Duration::from_secs(live.config.upstream.links_idle_seconds));
-                self.probe_idle_links(Duration::from_secs(live.config.upstream.probe_seconds));
+                for upstream in self.upstreams() {
+                    upstream.close_unused(now, Duration::from_secs(live.config.upstream.links_idle_seconds));
+                    let pause = Duration::from_secs(live.config.upstream.probe_seconds);
+                    self.probe_idle_links(upstream, pause);
+                }
                 self.close_idle_clients();
                 let touch = live.config.cache.touch_seconds;
                 if touch > 0 && (rounds / 10).is_multiple_of(touch) && self.shared.l2_evicts.load(Relaxed) {
@@ -99,18 +102,18 @@ impl Worker {
     }
 
     /// L2 is silent when requests wait and no link has received anything for a while: all links close.
-    fn look_for_silence(self: &Rc<Self>) {
+    fn look_for_silence(self: &Rc<Self>, upstream: &Rc<Upstream>) {
         let live = self.live();
         let limit = Duration::from_millis(live.config.upstream.silence_max_ms);
         let deadline = live.config.upstream.request_timeout_ms;
         let now = self.now();
-        let links: Vec<Rc<Link>> = self.upstream.links.borrow().values().cloned().collect();
+        let links: Vec<Rc<Link>> = upstream.links.borrow().values().cloned().collect();
         let waited =
             |link: &Rc<Link>| if link.is_waited_for() { link.oldest_wait(now) } else { Duration::ZERO };
         let longest = links.iter().map(waited).max().unwrap_or_default();
-        let silent = now.since(self.upstream.last_heard());
+        let silent = now.since(upstream.last_heard());
         if longest > limit && silent > limit {
-            tracing::warn!(?silent, "L2 is silent: all links are closed");
+            tracing::warn!(?silent, "{} is silent: all links are closed", upstream.remote);
             for link in &links {
                 link.shutdown();
             }
@@ -118,7 +121,7 @@ impl Worker {
         }
         // Is it L2, or only that command? Another link asks.
         if longest > limit / 4 && silent > limit / 4 {
-            let set = self.links_of(self.own_user(), self.shared.target.db);
+            let set = upstream.own_set();
             if let Ok(link) = set.spare(self)
                 && link.pending_len() == 0
             {
@@ -137,9 +140,9 @@ impl Worker {
     }
 
     /// No middlebox shall cut an idle link under a write.
-    fn probe_idle_links(self: &Rc<Self>, pause: Duration) {
+    fn probe_idle_links(self: &Rc<Self>, upstream: &Rc<Upstream>, pause: Duration) {
         let now = self.now();
-        let links: Vec<Rc<Link>> = self.upstream.links.borrow().values().cloned().collect();
+        let links: Vec<Rc<Link>> = upstream.links.borrow().values().cloned().collect();
         for link in links {
             let idle = link.phase() == Phase::Ready
                 && link.pending_len() == 0

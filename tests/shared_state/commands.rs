@@ -201,15 +201,18 @@ SESSION.LIST => -ERR wrong number of arguments for 'session.list' command
 SESSION.COUNT => -ERR wrong number of arguments for 'session.count' command
 "#;
 
+/// Each on an empty Redis.
+pub const TRANSCRIPTS: [(&str, &str); 4] =
+    [("locks", LOCKS), ("limits", LIMITS), ("presence", PRESENCE), ("sessions", SESSIONS)];
+
 /// All transcripts in both protocols, on an empty Redis each time.
 fn play_all(redis: &Redis, daemons: &[&Daemon], manner: Manner) {
     play_on(daemons, manner, || assert_eq!(redis.client().text(&["FLUSHALL"]), "+OK"));
 }
 
 fn play_on(daemons: &[&Daemon], manner: Manner, empty: impl Fn()) {
-    let transcripts = [("locks", LOCKS), ("limits", LIMITS), ("presence", PRESENCE), ("sessions", SESSIONS)];
     for resp3 in [false, true] {
-        for (name, transcript) in transcripts {
+        for (name, transcript) in TRANSCRIPTS {
             empty();
             let client = |daemon: &&Daemon| if resp3 { crate::resp3(daemon) } else { daemon.client() };
             let mut clients: Vec<Client> = daemons.iter().map(client).collect();

@@ -183,6 +183,7 @@ fn kinds_that_are_disabled_say_so_and_limits_allow() {
         ("RATELIMIT.CHECK user u LIMIT 3 WINDOW 1000 COST 5", "[1 3 3 -1 0]"),
         ("RATELIMIT.RESET user u", "0"),
         ("CL.THROTTLE k 2 1 60 9", "[0 3 3 -1 0]"),
+        ("CL.THROTTLE k 15 30 60 99", "[0 16 16 -1 0]"),
         ("DBSIZE", "0"),
     ] {
         assert_eq!(shown(&mut client, line), answer, "{line}");

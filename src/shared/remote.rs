@@ -1,0 +1,93 @@
+//! A Redis as all workers know it: where it is, what lives there, whether it answers, whether it is a cluster. Talks to
+//! nobody.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+
+use crate::config::{Endpoint, Kind, Target};
+
+pub struct Remote {
+    pub target: Target,
+    /// It executes clients' commands; otherwise it is a Redis of these kinds' own.
+    pub is_l2: bool,
+    /// The kinds of shared state that live there.
+    pub kinds: Vec<Kind>,
+    /// What is written there may be in L1.
+    pub is_cached: bool,
+    pub is_reachable: AtomicBool,
+    slots: AtomicU8,
+}
+
+/// Whether a Redis is a cluster, where the keys of one script must share a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Slots {
+    Unknown,
+    Plain,
+    Tagged,
+}
+
+impl Slots {
+    /// `None`: not known yet.
+    pub fn tagged(self) -> Option<bool> {
+        match self {
+            Slots::Unknown => None,
+            Slots::Plain => Some(false),
+            Slots::Tagged => Some(true),
+        }
+    }
+}
+
+impl Remote {
+    pub fn l2(target: Target, kinds: Vec<Kind>) -> Remote {
+        let slots = if target.endpoint == Endpoint::Memory { Slots::Plain } else { Slots::Unknown };
+        Remote {
+            target,
+            is_l2: true,
+            kinds,
+            is_cached: true,
+            is_reachable: AtomicBool::new(true),
+            slots: AtomicU8::new(slots as u8),
+        }
+    }
+
+    /// A Redis of these kinds' own, beside `l2`.
+    pub fn own(target: Target, kinds: Vec<Kind>, l2: &Target) -> Remote {
+        let is_cached = target.endpoint == l2.endpoint;
+        Remote { is_l2: false, is_cached, ..Remote::l2(target, kinds) }
+    }
+
+    /// The key of the configuration that names it.
+    pub fn setting(&self) -> &'static str {
+        match self.kinds.first() {
+            Some(kind) if !self.is_l2 => kind.url_override(),
+            _ => "upstream.url",
+        }
+    }
+
+    pub fn slots(&self) -> Slots {
+        match self.slots.load(Relaxed) {
+            1 => Slots::Plain,
+            2 => Slots::Tagged,
+            _ => Slots::Unknown,
+        }
+    }
+
+    /// It has answered INFO, with its section `cluster`.
+    pub fn heard_of_slots(&self, info: &[u8]) {
+        let tagged = memchr::memmem::find(info, b"cluster_enabled:1").is_some();
+        let slots = if tagged { Slots::Tagged } else { Slots::Plain };
+        self.slots.store(slots as u8, Relaxed);
+    }
+}
+
+/// As the log calls it.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_l2 {
+            return f.write_str("L2");
+        }
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
+        write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)
+    }
+}

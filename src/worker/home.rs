@@ -1,0 +1,58 @@
+//! Where the commands of a kind are executed: in a Redis, over links, or by an engine in this process.
+
+use std::rc::Rc;
+
+use super::Worker;
+use crate::config::Kind;
+use crate::memory::Engine;
+use crate::shared::Place;
+use crate::upstream::{LinkSet, Upstream};
+
+#[derive(Clone)]
+pub enum Home {
+    /// As the user and in the database of these links.
+    Redis(Rc<LinkSet>),
+    Engine {
+        engine: Engine,
+        db: u32,
+    },
+}
+
+impl Home {
+    pub fn db(&self) -> u32 {
+        match self {
+            Home::Redis(links) => links.db,
+            Home::Engine { db, .. } => *db,
+        }
+    }
+
+    /// Whether keys of one script must share a slot; `None`: not known yet.
+    pub fn tagged(&self) -> Option<bool> {
+        match self {
+            Home::Redis(links) => links.upstream.remote.slots().tagged(),
+            Home::Engine { .. } => Some(false),
+        }
+    }
+}
+
+impl Worker {
+    /// Everything that this worker has links to.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Rc<Upstream>> {
+        std::iter::once(&self.upstream).chain(&self.own)
+    }
+
+    /// Where commands of a kind run for a session with these links, in this database. A Redis of the kind's own knows
+    /// neither: there it is the URL's user in the URL's database.
+    pub fn home(&self, kind: Kind, links: &Rc<LinkSet>, db: u32) -> Home {
+        let shared = &self.shared;
+        let engine = match shared.places.of(kind) {
+            Place::Own(at) => return Home::Redis(self.own[at].own_set()),
+            Place::Beside => &shared.beside,
+            Place::Shared | Place::Nowhere => &shared.engine,
+        };
+        match engine {
+            Some(engine) => Home::Engine { engine: engine.clone(), db },
+            None => Home::Redis(links.clone()),
+        }
+    }
+}
