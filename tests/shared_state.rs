@@ -2,17 +2,27 @@
 //! at which time is tested in `state_*.rs`.
 #[path = "shared_state/commands.rs"]
 mod commands;
+#[path = "shared_state/coverage.rs"]
+mod coverage;
 #[path = "shared_state/limits.rs"]
 mod limits;
 #[path = "shared_state/locks.rs"]
 mod locks;
+#[path = "shared_state/logouts.rs"]
+mod logouts;
+#[path = "shared_state/outage.rs"]
+mod outage;
 #[path = "shared_state/presence.rs"]
 mod presence;
 #[path = "shared_state/sessions.rs"]
 mod sessions;
+#[path = "shared_state/stands.rs"]
+mod stands;
 mod support;
 #[path = "shared_state/transcript.rs"]
 mod transcript;
+#[path = "shared_state/transcripts.rs"]
+mod transcripts;
 
 use std::time::Instant;
 

@@ -61,6 +61,13 @@ impl Caller {
         self.queue.is_some()
     }
 
+    /// A command that was to stand in its transaction was refused by the session: EXEC will be too.
+    pub fn break_transaction(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.is_broken = true;
+        }
+    }
+
     /// Whether it listens to a channel; in RESP2 few commands are allowed then.
     pub fn is_subscriber(&self) -> bool {
         !self.subscribed.is_empty()

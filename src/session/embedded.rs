@@ -13,7 +13,7 @@ use super::input::{Step, limits_of};
 use super::scripted::Scripted;
 use super::{Park, Session, State, Waits};
 use crate::command::{Local, Route, Row, lookup_argv};
-use crate::memory::{Argv, Caller, Engine, Executed};
+use crate::memory::{Argv, Caller, Engine, Executed, answer_unknown};
 use crate::resp;
 use crate::upstream::Frame;
 use crate::worker::Worker;
@@ -51,7 +51,7 @@ impl Session {
         let in_multi = st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         let fits = row.is_some_and(|row| row.arity_fits(request.args.len()));
         match row.map(|row| row.route) {
-            Some(Route::State) if fits => {
+            Some(Route::State) => {
                 return self.scripted(worker, st, request, row.expect("it has a route"));
             }
             Some(Route::Local(Local::Madcache)) if !in_multi => return self.madcache(worker, st, request),
@@ -128,7 +128,7 @@ impl Session {
         })
     }
 
-    /// Commands of the connection that stand in a transaction.
+    /// Commands of the connection that the engine came upon: they stand in a transaction, or nobody answers them here.
     fn own_in_transaction(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -141,13 +141,16 @@ impl Session {
             Route::Local(local) => Some(local),
             _ => None,
         });
-        let done = local.is_some_and(|local| self.own_answer(worker, st, caller, local, argv, out));
-        if !done {
-            let name = String::from_utf8_lossy(argv.first().copied().unwrap_or_default()).to_uppercase();
-            resp::error(
-                out,
-                &format!("ERR this {name} command is not allowed inside MULTI without REDIS_URL"),
-            );
+        if local.is_some_and(|local| self.own_answer(worker, st, caller, local, argv, out)) {
+            return;
+        }
+        let is_answered_alone = matches!(
+            local,
+            Some(Local::ClientList | Local::ClientKill | Local::ClientUnblock | Local::ClientReply)
+        );
+        match is_answered_alone {
+            true => resp::error(out, "ERR this CLIENT command is not allowed inside MULTI without REDIS_URL"),
+            false => answer_unknown(argv, out),
         }
     }
 
