@@ -58,7 +58,7 @@ fn optional(lua: &Lua, args: &MultiValue, at: usize, function: &str) -> mlua::Re
 }
 
 fn input(lua: &Lua, args: &MultiValue, function: &str) -> mlua::Result<Vec<u8>> {
-    match args.get(0) {
+    match args.front() {
         Some(Value::String(text)) => Ok(text.as_bytes().to_vec()),
         Some(number @ (Value::Integer(_) | Value::Number(_))) => {
             let text = lua.coerce_string(number.clone())?;
