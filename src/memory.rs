@@ -34,7 +34,7 @@ pub use commands::{call, handler};
 pub use compact::Compact;
 pub use context::{Argv, Context, Fault, Handler, Outcome, Reply, Wait};
 pub use dict::Dict;
-pub use engine::{Delivery, Engine, Executed, Own};
+pub use engine::{Delivery, Engine, Executed, Own, answer_unknown};
 pub use eviction::{Lfu, Policy};
 pub use keys::Keys;
 pub use keyspace::{Keyspace, Settings, Stats};

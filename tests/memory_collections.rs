@@ -105,3 +105,23 @@ fn long_doubles_add_up_to_the_digits_that_redis_shows() {
         }
     }
 }
+
+#[test]
+fn the_smallest_rank_finds_every_match_from_the_end() {
+    let redis = support::Redis::start();
+    let mut sides = Sides::new(&redis, false);
+    for line in [
+        "RPUSH l a b a c a",
+        "LPOS l a RANK -9223372036854775808",
+        "LPOS l a RANK -9223372036854775807",
+        "LPOS l a RANK -9223372036854775808 COUNT 0",
+        "LPOS l a RANK -9223372036854775808 COUNT 2 MAXLEN 2",
+        "LPOS l none RANK -9223372036854775808",
+        "LPOS l a RANK 9223372036854775808",
+    ] {
+        let request: Vec<Vec<u8>> = line.split(' ').map(|word| word.into()).collect();
+        if let Judgement::Differ(difference) = sides.compare(&request) {
+            panic!("{line}\n{difference}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod memory_host {
     pub mod both;
     pub mod many;
     pub mod messages;
+    pub mod random;
     pub mod sandbox;
     pub mod scripts;
     pub mod server;

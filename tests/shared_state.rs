@@ -2,6 +2,8 @@
 //! at which time is tested in `state_*.rs`.
 #[path = "shared_state/commands.rs"]
 mod commands;
+#[path = "shared_state/coverage.rs"]
+mod coverage;
 #[path = "shared_state/drivers.rs"]
 mod drivers;
 #[path = "shared_state/explained.rs"]
@@ -12,15 +14,23 @@ mod leaving;
 mod limits;
 #[path = "shared_state/locks.rs"]
 mod locks;
+#[path = "shared_state/logouts.rs"]
+mod logouts;
+#[path = "shared_state/outage.rs"]
+mod outage;
 #[path = "shared_state/presence.rs"]
 mod presence;
 #[path = "shared_state/sessions.rs"]
 mod sessions;
+#[path = "shared_state/stands.rs"]
+mod stands;
 mod support;
 #[path = "shared_state/transactions.rs"]
 mod transactions;
 #[path = "shared_state/transcript.rs"]
 mod transcript;
+#[path = "shared_state/transcripts.rs"]
+mod transcripts;
 
 use std::time::Instant;
 
@@ -33,17 +43,6 @@ fn daemon_with_file(redis: &Redis, lines: &str) -> Daemon {
     std::fs::write(&file, lines).unwrap();
     Daemon::spawn_as(&redis.url(), &[], |command| {
         command.arg("--config").arg(&file);
-    })
-    .ready()
-}
-
-/// A daemon without a Redis, with a configuration file of these lines.
-fn embedded_with_file(lines: &str) -> Daemon {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("madcache.toml");
-    std::fs::write(&file, lines).unwrap();
-    Daemon::spawn_as("", &[], |command| {
-        command.env_remove("MADCACHE_UPSTREAM_URL").arg("--config").arg(&file);
     })
     .ready()
 }

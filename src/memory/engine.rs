@@ -4,6 +4,7 @@
 //! The lock is reentrant because a script calls commands: it runs under the lock, on the same thread, while nothing is
 //! borrowed. What is to be delivered to other sessions is listed under the lock and handed over after it, in order.
 
+mod access;
 mod calls;
 
 mod config;
@@ -30,6 +31,7 @@ use super::caller::Caller;
 use super::context::Argv;
 use super::keyspace::{Keyspace, Settings};
 use super::script::Host;
+pub use dispatch::answer_unknown;
 use dispatch::{Place, Turn};
 use registry::Registry;
 use scripting::Frame;

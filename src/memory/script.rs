@@ -9,6 +9,7 @@ mod api;
 mod bits;
 mod convert;
 mod json;
+mod msgpack;
 mod number;
 mod raised;
 mod shebang;

@@ -206,7 +206,9 @@ impl Session {
         if st.pin.as_ref().is_some_and(|pin| pin.in_multi) {
             return self.refuse_in_multi(worker, st, text);
         }
-        self.refuse_in_engine(worker, st);
+        if let Some(embedded) = &mut st.embedded {
+            embedded.caller.fail_transaction();
+        }
         self.error_here(worker, st, text);
         Step::Next
     }

@@ -13,7 +13,7 @@ use super::input::{Step, limits_of};
 use super::scripted::Scripted;
 use super::{Park, Session, State, Waits};
 use crate::command::{Asked, Local, Route, Row, lookup_argv};
-use crate::memory::{Argv, Caller, Engine, Executed};
+use crate::memory::{Argv, Caller, Engine, Executed, answer_unknown};
 use crate::resp;
 use crate::upstream::Frame;
 use crate::worker::Worker;
@@ -131,15 +131,6 @@ impl Session {
         })
     }
 
-    /// A request that the daemon refuses inside MULTI: the transaction fails, as if the engine had refused it.
-    pub(super) fn refuse_in_engine(&self, worker: &Worker, st: &mut State) {
-        if let (Some(engine), Some(embedded)) = (&worker.shared.engine, &mut st.embedded)
-            && embedded.caller.is_in_transaction()
-        {
-            engine.execute(&mut embedded.caller, &[b"GET"], &mut Vec::new());
-        }
-    }
-
     /// What the engine says of commands, with ours in it.
     fn embedded_docs(
         self: &Rc<Self>,
@@ -158,7 +149,7 @@ impl Session {
         Step::Next
     }
 
-    /// Commands of the connection that stand in a transaction.
+    /// Commands of the connection that the engine came upon: they stand in a transaction, or nobody answers them here.
     fn own_in_transaction(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -171,13 +162,16 @@ impl Session {
             Route::Local(local) => Some(local),
             _ => None,
         });
-        let done = local.is_some_and(|local| self.own_answer(worker, st, caller, local, argv, out));
-        if !done {
-            let name = String::from_utf8_lossy(argv.first().copied().unwrap_or_default()).to_uppercase();
-            resp::error(
-                out,
-                &format!("ERR this {name} command is not allowed inside MULTI without REDIS_URL"),
-            );
+        if local.is_some_and(|local| self.own_answer(worker, st, caller, local, argv, out)) {
+            return;
+        }
+        let is_answered_alone = matches!(
+            local,
+            Some(Local::ClientList | Local::ClientKill | Local::ClientUnblock | Local::ClientReply)
+        );
+        match is_answered_alone {
+            true => resp::error(out, "ERR this CLIENT command is not allowed inside MULTI without REDIS_URL"),
+            false => answer_unknown(argv, out),
         }
     }
 

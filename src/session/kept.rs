@@ -104,6 +104,22 @@ impl Fill {
     }
 }
 
+/// What is to be run for a request.
+#[derive(Clone, Copy)]
+pub(super) struct Planned<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) call: &'a Call,
+    pub(super) then: &'a Then,
+}
+
+/// A validation over the tracked link, which others may follow.
+struct ValidateFill {
+    fill: Fill,
+    flight: Arc<Flight>,
+    call: Call,
+    validate: Validate,
+}
+
 /// A check over the tracked link, which becomes an entry if it is denied.
 struct DenialFill {
     fill: Fill,
@@ -221,10 +237,9 @@ impl Session {
         st: &mut State,
         request: Request<'_>,
         row: &Row,
-        runner: &Runner,
-        call: &Call,
-        then: &Then,
+        planned: Planned<'_>,
     ) -> Option<Step> {
+        let Planned { call, then, .. } = planned;
         let cache = self.l1(worker, st)?.clone();
         let key = call.keys.first()?;
         if request.wire.len() > worker.cached_request_bytes_max() {
@@ -236,24 +251,22 @@ impl Session {
         let id = RequestId { key_hash: hash, stripe: cache.stamps.stripe(hash), ..id };
         match then {
             Then::Validated(validate) if !validate.strict => {
-                self.validate_to_keep(worker, st, &cache, &id, runner, call, validate)
+                self.validate_to_keep(worker, st, &cache, &id, planned, validate)
             }
             Then::Limited(Limited::Check(resolved)) if resolved.may_be_remembered() => {
-                self.check_to_keep(worker, st, &cache, &id, runner, call, resolved)
+                self.check_to_keep(worker, st, &cache, &id, planned, resolved)
             }
             _ => None,
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn validate_to_keep(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         cache: &Cache,
         id: &RequestId<'_>,
-        runner: &Runner,
-        call: &Call,
+        Planned { runner, call, .. }: Planned<'_>,
         validate: &Validate,
     ) -> Option<Step> {
         let stripe = &[id.stripe];
@@ -282,11 +295,12 @@ impl Session {
                 let running = worker.begin_call(&link, call);
                 let (to, ttl) = oneshot::channel();
                 link.send(worker, &pttl(key), Expect::Internal(to), Group::Other);
-                let (runner, call, validate) = (runner.clone(), call.clone(), validate.clone());
+                let runner = runner.clone();
+                let fill = ValidateFill { fill, flight, call: call.clone(), validate: validate.clone() };
                 tokio::task::spawn_local(async move {
                     let reply = running.reply().await;
                     let ttl = ttl.await.ok().and_then(|frame| resp::parse_integer(&frame));
-                    runner.validated(seq, fill, flight, call, validate, reply, ttl).await;
+                    runner.validated(seq, fill, reply, ttl).await;
                 });
             }
         }
@@ -297,15 +311,13 @@ impl Session {
 
     /// A check that was denied before goes over the tracked link. It may use the limit up, so nobody follows it, and the
     /// session waits for it.
-    #[allow(clippy::too_many_arguments)]
     fn check_to_keep(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         cache: &Cache,
         id: &RequestId<'_>,
-        runner: &Runner,
-        call: &Call,
+        Planned { runner, call, .. }: Planned<'_>,
         resolved: &Resolved,
     ) -> Option<Step> {
         let hash = worker.shared.hash_of(resolved);
@@ -377,14 +389,10 @@ impl Session {
 
 impl Runner {
     /// What VALIDATE's script said over the tracked link.
-    #[allow(clippy::too_many_arguments)]
     async fn validated(
         self,
         seq: u64,
-        fill: Fill,
-        flight: Arc<Flight>,
-        call: Call,
-        validate: Validate,
+        ValidateFill { fill, flight, call, validate }: ValidateFill,
         reply: Result<bytes::Bytes, Failure>,
         ttl_ms: Option<i64>,
     ) {

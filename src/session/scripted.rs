@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::away::Limited;
 use super::dispatch::Request;
 use super::input::Step;
+use super::kept::Planned;
 use super::locks::Held;
 use super::pin::PinnedReply;
 use super::plans::{Plan, Steps, Then, plan, presence_ttl_ms, same_in_a_cluster, session_settings};
@@ -143,7 +144,8 @@ impl Session {
             }
             Ok(Plan::One(call, then)) if apart => self.script_apart(st, runner, call, then),
             Ok(Plan::One(call, then)) => {
-                let kept = self.run_to_keep(worker, st, request, row, &runner, &call, &then);
+                let planned = Planned { runner: &runner, call: &call, then: &then };
+                let kept = self.run_to_keep(worker, st, request, row, planned);
                 kept.unwrap_or_else(|| self.one_script(worker, st, runner, call, then))
             }
             Ok(Plan::Steps(steps)) => {
@@ -392,7 +394,7 @@ impl Runner {
     async fn concluded(self, seq: u64, call: &Call, outcome: Result<Bytes, Failure>, then: Then) {
         match outcome {
             Ok(frame) => {
-                self.has_passed(&call, &then);
+                self.has_passed(call, &then);
                 let mut out = Vec::new();
                 call.reply.convert(&frame, self.resp3, &mut out);
                 self.follow(then, &frame);

@@ -122,8 +122,8 @@ class RedisServer(Server):
 
 
 class Madcache(Server):
-    """The daemon in front of `upstream`, with its defaults but for the port and the settings given. After the `with` block
-    `problems` tells what the daemon itself did wrong, whatever its clients saw."""
+    """The daemon in front of `upstream`, or without a Redis where that is None, with its defaults but for the port and the
+    settings given. After the `with` block `problems` tells what the daemon itself did wrong, whatever its clients saw."""
 
     def __init__(self, upstream, log, settings=None):
         super().__init__("madcache", log)
@@ -137,7 +137,9 @@ class Madcache(Server):
     def environment(self):
         # A developer's own settings must not decide what a test sees.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MADCACHE_") and k != "REDIS_URL"}
-        return kept | {"REDIS_URL": f"redis://127.0.0.1:{self.upstream.port}", **self.settings}
+        if self.upstream:
+            kept["REDIS_URL"] = f"redis://127.0.0.1:{self.upstream.port}"
+        return kept | self.settings
 
     def __exit__(self, *exception):
         early = self.process.poll()

@@ -99,6 +99,12 @@ const RARE: &[&str] = &[
     "DBSIZE",
 ];
 
+/// The commands that are asked.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let first = |template: &'static str| template.split(' ').next().unwrap_or_default().split('|');
+    TEMPLATES.iter().chain(RARE).flat_map(move |template| first(template))
+}
+
 /// A broken request has one of these for one of its words. None is a time so short that the two clocks disagree.
 const ODD: &[&str] = &[
     "",

@@ -124,6 +124,22 @@ impl Both {
         }
     }
 
+    /// The same for all that was delivered to connections that are still there.
+    pub fn receive_all(&mut self) {
+        loop {
+            let next = self.delivered.lock().unwrap().first().map(recipient);
+            let Some(id) = next else { return };
+            let named = self.clients.iter().find(|(_, (_, caller))| caller.id == id);
+            let name = *named.expect("a connection that is there").0;
+            self.receive(name);
+        }
+    }
+
+    /// Fails at the first difference, with the seed that shows it.
+    pub fn check(&self, seed: u64) {
+        assert!(self.differences.is_empty(), "seed {seed}, RESP3 {}: {}", self.resp3, self.differences[0]);
+    }
+
     /// Nothing was delivered that nobody received, and all replies were the same.
     pub fn finish(self) {
         let left = self.delivered.lock().unwrap().clone();

@@ -193,3 +193,60 @@ fn the_libraries_compute_as_in_redis() {
         }
     });
 }
+
+#[test]
+fn messagepack_is_written_and_read_as_in_redis() {
+    const NESTED: &str = "(function() local t = {} for i = 1, 20 do t = {t} end return t end)()";
+    in_both_protocols(|both| {
+        for value in [
+            "cmsgpack.pack(1, -1, -32, -33, 127, 128, 255, 256, 65535, 65536, 4294967295, 4294967296)"
+                .to_owned(),
+            "cmsgpack.pack(-128, -129, -32768, -32769, -2147483648, -2147483649, 2^53, -2^53, 2^62)"
+                .to_owned(),
+            "cmsgpack.pack(1.5, 0.1, 1e300, -0.5, 1/0, -1/0, 3.0)".to_owned(),
+            "cmsgpack.pack(nil, true, false, 'text', string.rep('x', 40), string.rep('y', 300), '')"
+                .to_owned(),
+            "#cmsgpack.pack(string.rep('z', 70000))".to_owned(),
+            "cmsgpack.pack({})".to_owned(),
+            "cmsgpack.pack({1, 2, {3, 'four'}}, {a = 1}, {[2] = 1}, {[1.5] = 1}, {[0] = 1}, {[-1] = 1})"
+                .to_owned(),
+            "cmsgpack.pack((function() local t = {} for i = 1, 20 do t[i] = i end return t end)())"
+                .to_owned(),
+            "#cmsgpack.pack((function() local t = {} for i = 1, 70000 do t[i] = 1 end return t end)())"
+                .to_owned(),
+            format!("cmsgpack.pack({NESTED})"),
+            "cmsgpack.pack()".to_owned(),
+            "cmsgpack.pack(print)".to_owned(),
+            "cmsgpack.pack(tostring)".to_owned(),
+            "cmsgpack._VERSION .. cmsgpack._NAME .. cmsgpack._DESCRIPTION .. cmsgpack._COPYRIGHT".to_owned(),
+            "cmsgpack.unpack(cmsgpack.pack(1, -1, 255, 65536, -129, -40000, -3000000000, 2^40, 1.5))"
+                .to_owned(),
+            "tostring(cmsgpack.unpack(cmsgpack.pack(0.1))) .. tostring(cmsgpack.unpack(cmsgpack.pack(2^53)))"
+                .to_owned(),
+            "{cmsgpack.unpack(cmsgpack.pack('a', {1, {2}}, true, 3))}".to_owned(),
+            "cmsgpack.unpack('\\129\\164name\\163Joe').name".to_owned(),
+            "cmsgpack.unpack('\\196\\003abc')".to_owned(),
+            "cmsgpack.unpack('')".to_owned(),
+            "cmsgpack.unpack('\\164ab')".to_owned(),
+            "cmsgpack.unpack('\\193')".to_owned(),
+            "cmsgpack.unpack('\\205\\001')".to_owned(),
+            "cmsgpack.unpack()".to_owned(),
+            "cmsgpack.unpack({})".to_owned(),
+            "cmsgpack.unpack(7)".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5, 6, 7))}".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5, 6, 7), 1)}".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5, 6, 7), 2)}".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5), 1)}".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5), 9)}".to_owned(),
+            "{cmsgpack.unpack_one(cmsgpack.pack(5), -9)}".to_owned(),
+            "{cmsgpack.unpack_limit(cmsgpack.pack(5, 6, 7), 2)}".to_owned(),
+            "{cmsgpack.unpack_limit(cmsgpack.pack(5, 6, 7), 2, 1)}".to_owned(),
+            "{cmsgpack.unpack_limit(cmsgpack.pack(5, 6, 7), 0)}".to_owned(),
+            "{cmsgpack.unpack_limit(cmsgpack.pack(5, 6, 7), -1)}".to_owned(),
+            "{cmsgpack.unpack_limit(cmsgpack.pack(5, 6, 7))}".to_owned(),
+        ] {
+            both.eval(&format!("return {value}"));
+        }
+        both.eval("cmsgpack.x = 1");
+    });
+}

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::commands::{POLICIES, TRANSCRIPTS};
 use crate::support::{Client, Daemon, Redis, eventually};
 use crate::transcript::{Manner, Run};
+use crate::transcripts::{ALL, POLICIES};
 use crate::{Listener, daemon_with_file, fields, send, shown};
 
 const KINDS: [&str; 4] = ["lock", "session", "presence", "ratelimit"];
@@ -73,7 +73,7 @@ fn play(daemons: &[&Daemon], transcript: &str, resp3: bool, manner: Manner) {
 fn commands_of_kinds_in_this_process_read_as_in_redis_and_leave_nothing_there() {
     let redis = Redis::start();
     let file = for_all("driver = \"memory\"") + POLICIES;
-    for (_, transcript) in TRANSCRIPTS {
+    for (_, transcript) in ALL {
         for (resp3, manner) in [(false, Manner::InTurn), (true, Manner::Pipelined)] {
             play(&[&daemon_with_file(&redis, &file)], transcript, resp3, manner);
         }
@@ -87,7 +87,7 @@ fn commands_of_kinds_with_a_redis_of_their_own_read_as_in_l2_and_leave_nothing_t
     let file = own_redis(&own) + POLICIES;
     let daemons = [daemon_with_file(&redis, &file), daemon_with_file(&redis, &file)];
     let (one, both) = ([&daemons[0]], [&daemons[0], &daemons[1]]);
-    for (_, transcript) in TRANSCRIPTS {
+    for (_, transcript) in ALL {
         for resp3 in [false, true] {
             let manners = [(&one[..], Manner::InTurn), (&one, Manner::Pipelined), (&both, Manner::InTurn)];
             for (daemons, manner) in manners {

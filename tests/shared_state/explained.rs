@@ -4,8 +4,9 @@ use std::process::Command;
 
 use madcache::resp::{Value, array_elements, parse};
 
+use crate::stands::embedded_with_file;
 use crate::support::{Client, Daemon, Redis};
-use crate::{embedded_with_file, resp3, words};
+use crate::{resp3, words};
 
 /// A reply with blanks for its line ends.
 fn flat(client: &mut Client, line: &str) -> String {

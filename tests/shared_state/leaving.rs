@@ -2,8 +2,9 @@
 
 use std::net::Shutdown;
 
+use crate::stands::embedded_with_file;
 use crate::support::{Client, Daemon, Redis, encode, eventually};
-use crate::{embedded_with_file, fields, send, shown};
+use crate::{fields, send, shown};
 
 /// What Redis executes, as MONITOR tells it.
 struct Monitor {

@@ -189,3 +189,25 @@ fn kinds_that_are_disabled_say_so_and_limits_allow() {
         assert_eq!(shown(&mut client, line), answer, "{line}");
     }
 }
+
+#[test]
+fn a_changed_plan_counts_what_was_used_from_the_moment_the_configuration_is_read_again() {
+    let redis = Redis::start();
+    let file = redis.dir().join("plan.toml");
+    let plan = |limit: u64| format!("[ratelimit.policies.free]\nlimit = {limit}\nwindow_ms = 604800000\n");
+    std::fs::write(&file, plan(3)).unwrap();
+    let daemon = Daemon::spawn_as(&redis.url(), &[], |command| {
+        command.arg("--config").arg(&file);
+    })
+    .ready();
+    let mut client = daemon.client();
+    assert!(shown(&mut client, "RATELIMIT.CHECK user u POLICY free COST 3").starts_with("[1 3 0 -1"));
+    assert!(shown(&mut client, "RATELIMIT.CHECK user u POLICY free").starts_with("[0 3 0 "));
+    for (limit, left) in [(5, "[1 5 2 -1"), (2, "[0 2 0 ")] {
+        std::fs::write(&file, plan(limit)).unwrap();
+        daemon.process.signal("HUP");
+        eventually("the plan is changed", || {
+            shown(&mut client, "RATELIMIT.PEEK user u POLICY free").starts_with(left)
+        });
+    }
+}

@@ -38,6 +38,22 @@ fn a_release_through_another_daemon_wakes_a_waiter_at_once() {
 }
 
 #[test]
+fn a_waiter_whom_no_message_reaches_looks_again_within_about_a_second() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let (mut foreign, mut waiter) = (redis.client(), daemon.client());
+    assert_eq!(foreign.text(&["SET", "lock:a", "theirs"]), "+OK");
+    send(&mut waiter, "LOCK.ACQUIRE a 30000 WAIT 15000");
+    let mut other = daemon.client();
+    eventually("somebody waits", || waiters(&mut other, "a") == "1");
+    // Nobody is told of this.
+    assert_eq!(foreign.text(&["DEL", "lock:a"]), ":1");
+    let began = Instant::now();
+    granted(&mut waiter);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
 fn fair_waiters_of_two_daemons_are_granted_in_the_order_in_which_they_came() {
     let redis = Redis::start();
     let daemons = [Daemon::start(&redis), Daemon::start(&redis)];

@@ -75,7 +75,7 @@ fn logins_racing_a_logout_of_all_are_either_ended_by_it_or_counted() {
 fn with_plain_keys_a_reader_that_knows_the_token_finds_the_session() {
     let file = "[session]\nkey_mode = \"plain\"\n";
     let redis = Redis::start();
-    for daemon in [crate::daemon_with_file(&redis, file), crate::embedded_with_file(file)] {
+    for daemon in [crate::daemon_with_file(&redis, file), crate::stands::embedded_with_file(file)] {
         let mut client = daemon.client();
         let login = fields(&mut client, "SESSION.CREATE ann DATA 1");
         let (token, id) = (&login[0], &login[1]);

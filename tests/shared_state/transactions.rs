@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::stands::embedded_with_file;
 use crate::support::{Client, Daemon, Redis};
-use crate::{Listener, ask, daemon_with_file, embedded_with_file, one_node_cluster, resp3, shown};
+use crate::{Listener, ask, daemon_with_file, one_node_cluster, resp3, shown};
 
 /// The reply of EXEC to these lines.
 fn executed(client: &mut Client, lines: &[&str]) -> String {
@@ -92,7 +93,7 @@ fn what_is_answered_without_a_script_stands_in_its_place() {
 #[test]
 fn in_a_cluster_keys_in_other_slots_fail_with_its_error_and_nothing_changes() {
     let redis = one_node_cluster();
-    let daemon = daemon_with_file(&redis, crate::commands::POLICIES);
+    let daemon = daemon_with_file(&redis, crate::transcripts::POLICIES);
     let mut client = daemon.client();
     ask(&mut client, "PRESENCE.JOIN room ann c");
     ask(&mut client, "PRESENCE.JOIN hall ann c");

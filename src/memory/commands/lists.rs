@@ -205,11 +205,13 @@ impl Search {
     }
 
     fn parse_rank(value: &[u8]) -> Result<i64, Fault> {
-        match arguments::signed_count(value)? {
+        match arguments::integer(value)? {
             0 => Err(Fault::of(
                 "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
                  or use negative to start from the end of the list",
             )),
+            // Redis 7.0 negates it, gets it again, and takes every match from the end for far enough.
+            i64::MIN => Ok(-1),
             rank => Ok(rank),
         }
     }

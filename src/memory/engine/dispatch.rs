@@ -150,7 +150,7 @@ fn clipped(text: &str, len: usize) -> &str {
 }
 
 /// For what no session answers either.
-pub(super) fn answer_unknown(argv: &Argv<'_>, out: &mut Vec<u8>) {
+pub fn answer_unknown(argv: &Argv<'_>, out: &mut Vec<u8>) {
     resp::error(out, &format!("ERR {}", Unknown::Lacking.text(argv)));
 }
 

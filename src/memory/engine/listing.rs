@@ -3,6 +3,7 @@
 use super::super::context::{Argv, Fault, Outcome};
 use super::super::traits::{self, Traits};
 use super::super::{commands, glob};
+use super::access;
 use super::calls::{self, Call};
 use super::dispatch::{self, Turn, Unknown};
 use crate::command::{self, Keys, ROWS, Row};
@@ -96,7 +97,7 @@ fn describe(turn: &mut Turn<'_>, row: &'static Row) {
     reply.set(all.len());
     all.iter().for_each(|category| reply.simple(&format!("@{category}")));
     reply.set(0);
-    describe_keys(turn, row, traits);
+    describe_keys(turn, row);
     turn.reply().set(inner.len());
     inner.into_iter().for_each(|row| describe(turn, row));
 }
@@ -108,23 +109,29 @@ fn categories_of(traits: &'static Traits) -> Vec<&'static str> {
 }
 
 /// One specification, for those commands whose keys stand in one range.
-fn describe_keys(turn: &mut Turn<'_>, row: &Row, traits: &Traits) {
+fn describe_keys(turn: &mut Turn<'_>, row: &Row) {
     let resp3 = turn.caller.resp3;
+    let Keys::Range { first, last, step } = row.keys else {
+        return resp::set_header(turn.out, 0, resp3);
+    };
+    resp::set_header(turn.out, 1, resp3);
+    resp::map_header(turn.out, 3, resp3);
+    resp::bulk(turn.out, b"flags");
+    describe_access(turn, access::of(row).first);
     let out = &mut *turn.out;
-    let Keys::Range { first, last, step } = row.keys else { return resp::set_header(out, 0, resp3) };
-    let (flag, access) = if traits.writes { ("RW", "update") } else { ("RO", "access") };
-    resp::set_header(out, 1, resp3);
-    resp::map_header(out, 3, resp3);
-    resp::bulk(out, b"flags");
-    resp::set_header(out, 2, resp3);
-    resp::simple(out, flag);
-    resp::simple(out, access);
     resp::bulk(out, b"begin_search");
     typed(out, resp3, "index", &[("index", i64::from(first))]);
     resp::bulk(out, b"find_keys");
     // Counted from the first key, or from the end.
     let last = if last < 0 { i64::from(last) } else { i64::from(last) - i64::from(first) };
     typed(out, resp3, "range", &[("lastkey", last), ("keystep", i64::from(step)), ("limit", 0)]);
+}
+
+fn describe_access(turn: &mut Turn<'_>, flags: &str) {
+    let flags: Vec<&str> = flags.split(' ').collect();
+    let mut reply = turn.reply();
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.simple(flag));
 }
 
 fn typed(out: &mut Vec<u8>, resp3: bool, kind: &str, fields: &[(&str, i64)]) {
@@ -238,16 +245,12 @@ fn get_keys(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
 
 fn get_keys_and_flags(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
     let (row, keys) = keys_of(argv)?;
-    let writes = traits::of(row).is_some_and(|traits| traits.writes);
-    let (flag, access) = if writes { ("RW", "update") } else { ("RO", "access") };
-    let mut reply = turn.reply();
-    reply.array(keys.len());
-    for key in &keys {
-        reply.array(2);
-        reply.bulk(key);
-        reply.set(2);
-        reply.simple(flag);
-        reply.simple(access);
+    let access = access::of(row);
+    turn.reply().array(keys.len());
+    for (place, key) in keys.iter().enumerate() {
+        turn.reply().array(2);
+        turn.reply().bulk(key);
+        describe_access(turn, access.of_key(place));
     }
     Ok(())
 }

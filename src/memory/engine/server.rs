@@ -210,6 +210,11 @@ fn debug(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
         (b"set-active-expire", 3) => {
             turn.core.borrow_mut().counters.active_expiry_off = argv[2] == b"0";
         }
+        // As Redis: the client is shown this error.
+        (b"error", 3) => {
+            resp::error(turn.out, &String::from_utf8_lossy(argv[2]));
+            return Ok(());
+        }
         (b"jmap" | b"quicklist-packed-threshold" | b"change-repl-id", _) => {}
         _ => return Err(wrong_subcommand(argv)),
     }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::convert;
 use super::number::push_general;
 use super::raised::{Raised, bad_argument, raise, raise_at, with_code};
-use super::{TIME_MAX, bits, json, limit_memory, sha1_hex};
+use super::{TIME_MAX, bits, json, limit_memory, msgpack, sha1_hex};
 
 /// Runs one command for the running script, its reply in RESP3 if asked so. `Err` refuses it: the text of the error,
 /// with or without a code (`-OOM ...`).
@@ -82,6 +82,7 @@ pub(super) fn host(
     host.raw_set("redis", library(lua, running, execute)?)?;
     host.raw_set("cjson", json::library(lua, settings)?)?;
     host.raw_set("bit", bits::library(lua)?)?;
+    host.raw_set("cmsgpack", msgpack::library(lua)?)?;
     let state = Arc::clone(running);
     let plain = lua.create_function(move |lua, error: Value| match error {
         _ if state.over.load(Relaxed) => Err(too_long()),

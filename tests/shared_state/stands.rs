@@ -1,0 +1,76 @@
+//! Where transcripts are played: daemons, and what is behind them.
+
+use crate::support::{Client, Daemon, Redis};
+use crate::{daemon_with_file, one_node_cluster};
+
+/// What keeps the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    Redis,
+    /// A Redis in cluster mode that has all slots.
+    Cluster,
+    /// The engine within the daemon.
+    Nothing,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Stand {
+    pub behind: Behind,
+    /// Clients are connected to them in turn, so with two of them each line is answered by another one than the line before.
+    pub daemons: usize,
+}
+
+pub const STANDS: [Stand; 5] = [
+    Stand { behind: Behind::Redis, daemons: 1 },
+    Stand { behind: Behind::Redis, daemons: 2 },
+    Stand { behind: Behind::Cluster, daemons: 1 },
+    Stand { behind: Behind::Cluster, daemons: 2 },
+    Stand { behind: Behind::Nothing, daemons: 1 },
+];
+
+/// A stand with its servers.
+pub struct Running {
+    pub daemons: Vec<Daemon>,
+    _redis: Option<Redis>,
+}
+
+impl Stand {
+    /// With a configuration file of these lines for each daemon.
+    pub fn start(self, lines: &str) -> Running {
+        let redis = match self.behind {
+            Behind::Redis => Some(Redis::start()),
+            Behind::Cluster => Some(one_node_cluster()),
+            Behind::Nothing => None,
+        };
+        let daemon = |_| match &redis {
+            Some(redis) => daemon_with_file(redis, lines),
+            None => embedded_with_file(lines),
+        };
+        Running { daemons: (0..self.daemons).map(daemon).collect(), _redis: redis }
+    }
+}
+
+impl Running {
+    /// One client of each daemon, the first of `first`, on an empty keyspace.
+    pub fn clients(&self, resp3: bool, first: usize) -> Vec<Client> {
+        let count = self.daemons.len();
+        let client = |at: usize| {
+            let daemon = &self.daemons[(first + at) % count];
+            if resp3 { crate::resp3(daemon) } else { daemon.client() }
+        };
+        let mut clients: Vec<Client> = (0..count).map(client).collect();
+        assert_eq!(clients[0].text(&["FLUSHALL"]), "+OK");
+        clients
+    }
+}
+
+/// A daemon without a Redis.
+pub fn embedded_with_file(lines: &str) -> Daemon {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("madcache.toml");
+    std::fs::write(&file, lines).unwrap();
+    Daemon::spawn_as("", &[], |command| {
+        command.env_remove("MADCACHE_UPSTREAM_URL").arg("--config").arg(&file);
+    })
+    .ready()
+}
