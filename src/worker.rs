@@ -31,7 +31,7 @@ use crate::upstream::{Frame, Link, LinkSet, Upstream, User};
 use barrier::Barriers;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
-pub use scripts::{CALLER_WORKER_BITS, Running};
+pub use scripts::{CALLER_WORKER_BITS, is_unknown_script};
 use sweeps::Sweeps;
 
 /// Bytes that one read takes from a stream at most.

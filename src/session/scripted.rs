@@ -23,7 +23,7 @@ use crate::resp;
 use crate::shared::Slots;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session};
 use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
-use crate::worker::{Running, Worker};
+use crate::worker::{Worker, is_unknown_script};
 
 /// What the daemon keeps up for a session, and ends with it.
 #[derive(Default)]
@@ -171,8 +171,10 @@ impl Session {
         let link = match self.plain_link(worker, st, false) {
             Ok(link) => link,
             Err(failure) => {
-                let seq = st.take_place(Waits::Reply);
-                tokio::task::spawn_local(runner.failed(seq, then, failure));
+                match runner.without_l2(&then) {
+                    Some(reply) => self.reply_here(worker, st, |out| out.extend_from_slice(&reply)),
+                    None => self.fail_here(worker, st, &failure),
+                }
                 return Step::Next;
             }
         };
@@ -188,8 +190,9 @@ impl Session {
             st.lanes.note_write(st.head, seq, &writes);
         }
         worker.metrics.forwarded.add(1);
-        let running = worker.begin_call(&link, &call);
-        tokio::task::spawn_local(runner.finish(seq, call, running, then));
+        let request = Worker::script_request(&link, &call);
+        let script = Box::new(OneScript { runner, seq, call, writes, then });
+        link.send(worker, &request, Expect::OneScript(script), Group::State);
         Step::Next
     }
 
@@ -320,20 +323,57 @@ impl Scripted {
     }
 }
 
-impl Runner {
-    /// The reply of a command's one script.
-    async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
-        match self.worker.finish_call(&self.links, &call, running).await {
-            Ok(frame) => {
-                let mut out = Vec::new();
-                call.reply.convert(&frame, self.resp3, &mut out);
-                self.follow(then, &frame);
-                self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
-            }
-            Err(failure) => self.failed(seq, then, failure).await,
+/// A command's one script, which was sent.
+pub struct OneScript {
+    runner: Runner,
+    /// The command's place among its session's requests.
+    seq: u64,
+    call: Call,
+    writes: StripeSet,
+    then: Then,
+}
+
+impl OneScript {
+    /// Before the reply is handed over, L1 shows nothing from before the script any more.
+    pub fn answered(self: Box<Self>, frame: Frame<'_>) {
+        let frame = frame.as_slice();
+        if is_unknown_script(frame) {
+            return self.send_again();
+        }
+        let OneScript { runner, seq, call, writes, then } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        let mut reply = Vec::with_capacity(frame.len());
+        call.reply.convert(frame, runner.resp3, &mut reply);
+        runner.follow(then, frame);
+        match writes.is_unknown() {
+            true => worker.hold_for_barrier(session.asker(seq), reply.into()),
+            false => session.answer(worker, seq, Frame::Borrowed(&reply)),
         }
     }
 
+    /// Somebody flushed L2's scripts: nothing was executed.
+    fn send_again(self: Box<Self>) {
+        let (worker, links) = (self.runner.worker.clone(), self.runner.links.clone());
+        match links.plain(&worker, false) {
+            Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    pub fn failed(self: Box<Self>, failure: Failure) {
+        let OneScript { runner, seq, writes, then, .. } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        match runner.without_l2(&then) {
+            Some(reply) => session.answer(worker, seq, Frame::Owned(reply.into())),
+            None if writes.is_unknown() => worker.hold_failure_for_barrier(session.asker(seq), failure),
+            None => session.fail(worker, seq, failure),
+        }
+    }
+}
+
+impl Runner {
     fn follow(&self, then: Then, frame: &[u8]) {
         match then {
             Then::Released(release) if !frame.starts_with(b"-") => self.session.let_go(&release),
@@ -349,22 +389,15 @@ impl Runner {
     }
 
     /// Without L2 the policy of a limit decides; everything else fails.
-    async fn failed(self, seq: u64, then: Then, failure: Failure) {
-        let outcome = match &then {
-            Then::Checked(resolved) => match resolved.on_l2_down() {
-                LimitOnL2Down::Closed => Some(ratelimit::Outcome::closed(resolved)),
-                LimitOnL2Down::Open | LimitOnL2Down::Local => Some(ratelimit::Outcome::open(resolved)),
-            },
-            _ => None,
+    fn without_l2(&self, then: &Then) -> Option<Vec<u8>> {
+        let Then::Checked(resolved) = then else { return None };
+        let outcome = match resolved.on_l2_down() {
+            LimitOnL2Down::Closed => ratelimit::Outcome::closed(resolved),
+            LimitOnL2Down::Open | LimitOnL2Down::Local => ratelimit::Outcome::open(resolved),
         };
-        match outcome {
-            None => self.session.fail(&self.worker, seq, failure),
-            Some(outcome) => {
-                let mut reply = Vec::new();
-                outcome.write(self.resp3, &mut reply);
-                self.session.answer(&self.worker, seq, Frame::Owned(reply.into()));
-            }
-        }
+        let mut reply = Vec::new();
+        outcome.write(self.resp3, &mut reply);
+        Some(reply)
     }
 
     async fn steps(self, seq: u64, steps: Steps) {

@@ -128,6 +128,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
         Expect::FillEachTtl => {}
         Expect::Barrier(round) => worker.barrier_returned(round),
         Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round),
+        Expect::OneScript(script) => script.answered(frame),
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
             // The one who asked may have gone.
@@ -204,6 +205,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
                 asker.session.fail(worker, asker.seq, failure);
             }
         }
+        Expect::OneScript(script) => script.failed(failure),
         // The one who asked may have gone.
         Expect::Script(to) => drop(to.send(Err(failure))),
         Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Err(failure)),

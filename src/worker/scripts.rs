@@ -17,12 +17,6 @@ use crate::upstream::{Expect, Failure, Link, LinkSet};
 /// The lowest bits of a caller's number are its worker's.
 pub const CALLER_WORKER_BITS: u32 = 16;
 
-/// A script that was sent and whose reply is still to come.
-pub struct Running {
-    reply: oneshot::Receiver<Result<Bytes, Failure>>,
-    writes: StripeSet,
-}
-
 impl Worker {
     /// The stripes of the keys that a script may write.
     pub fn stripes_of(&self, call: &Call) -> StripeSet {
@@ -39,13 +33,9 @@ impl Worker {
         StripeSet::from_slice(&stripes)
     }
 
-    /// Sends a script behind whatever was sent on this link.
-    pub fn begin_call(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Running {
-        let (to, reply) = oneshot::channel();
-        let known = link.has_carried(call.script.name);
-        let wire = if known { call.evalsha() } else { call.eval() };
-        link.send(self, &wire, Expect::Script(to), Group::State);
-        Running { reply, writes: self.stripes_of(call) }
+    /// The request that runs a script behind whatever was sent on this link.
+    pub fn script_request(link: &Link, call: &Call) -> Vec<u8> {
+        if link.has_carried(call.script.name) { call.evalsha() } else { call.eval() }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -60,7 +50,7 @@ impl Worker {
         caller.db = db;
         let mut out = Vec::new();
         call.with_argv(Known::Yes, |argv| engine.execute(caller, argv, &mut out));
-        if out.starts_with(b"-NOSCRIPT") {
+        if is_unknown_script(&out) {
             out.clear();
             call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
         }
@@ -79,29 +69,18 @@ impl Worker {
         }
     }
 
-    /// Sends a script over a shared link and waits for its reply.
+    /// Sends a script over a shared link and waits for its reply. Before it is handed over, L1 shows nothing from before
+    /// the script any more.
     pub async fn call(self: &Rc<Self>, links: &Rc<LinkSet>, call: &Call) -> Result<Bytes, Failure> {
         if let Some(engine) = &self.shared.engine {
             return Ok(self.call_embedded(engine, links.db, call));
         }
-        let running = self.begin_call(&links.plain(self, false)?, call);
-        self.finish_call(links, call, running).await
-    }
-
-    /// Waits for the reply. Before it is handed over, L1 shows nothing from before the script any more.
-    pub async fn finish_call(
-        self: &Rc<Self>,
-        links: &Rc<LinkSet>,
-        call: &Call,
-        running: Running,
-    ) -> Result<Bytes, Failure> {
-        let Running { reply, writes } = running;
-        let mut outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        let writes = self.stripes_of(call);
+        let link = links.plain(self, false)?;
+        let mut outcome = self.reply_of(&link, &Worker::script_request(&link, call)).await;
         // Somebody flushed L2's scripts: nothing was executed.
-        if outcome.as_ref().is_ok_and(|frame| frame.starts_with(b"-NOSCRIPT")) {
-            let (to, reply) = oneshot::channel();
-            links.plain(self, false)?.send(self, &call.eval(), Expect::Script(to), Group::State);
-            outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        if outcome.as_ref().is_ok_and(|frame| is_unknown_script(frame)) {
+            outcome = self.reply_of(&links.plain(self, false)?, &call.eval()).await;
         }
         match writes.is_unknown() {
             true => self.barrier().await,
@@ -109,4 +88,15 @@ impl Worker {
         }
         outcome
     }
+
+    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+        let (to, reply) = oneshot::channel();
+        link.send(self, request, Expect::Script(to), Group::State);
+        reply.await.unwrap_or(Err(Failure::Unknown))
+    }
+}
+
+/// L2 has lost the text of a script that it had: it must be sent again.
+pub fn is_unknown_script(frame: &[u8]) -> bool {
+    frame.starts_with(b"-NOSCRIPT")
 }
