@@ -343,12 +343,18 @@ impl OneScript {
         let OneScript { runner, seq, call, writes, then } = *self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);
-        let mut reply = Vec::with_capacity(frame.len());
-        call.reply.convert(frame, runner.resp3, &mut reply);
+        let mut converted = Vec::new();
+        let reply = match call.reply.is_as_said(runner.resp3) {
+            true => frame,
+            false => {
+                call.reply.convert(frame, runner.resp3, &mut converted);
+                &converted
+            }
+        };
         runner.follow(then, frame);
         match writes.is_unknown() {
-            true => worker.hold_for_barrier(session.asker(seq), reply.into()),
-            false => session.answer(worker, seq, Frame::Borrowed(&reply)),
+            true => worker.hold_for_barrier(session.asker(seq), Bytes::copy_from_slice(reply)),
+            false => session.answer(worker, seq, Frame::Borrowed(reply)),
         }
     }
 

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::script::script;
+use super::script::{Word, digits, script};
 use super::{Arguments, Call, Fault, Naming, Reply, SYNTAX_ERROR, Script, slot};
 use crate::config::{LimitAlgorithm, LimitOnL2Down, Policy};
 
@@ -331,21 +331,20 @@ impl Resolved {
 
     /// Gives back the cost of this check.
     pub fn refund(&self) -> Call {
-        Call::new(&REFUND, vec![self.key.clone()], self.args().into(), Reply::AsIs)
+        Call::with_words(&REFUND, vec![self.key.clone()], self.args(), Reply::AsIs)
     }
 
     fn call(&self, script: &'static Script) -> Call {
-        let mut args = Vec::from(self.args());
-        args.push(if self.shadow { b"s".to_vec() } else { Vec::new() });
-        Call::new(script, vec![self.key.clone()], args, Reply::Fields(FIELDS))
+        let shadow = Word::from_slice(if self.shadow { b"s" } else { b"" });
+        let args = self.args().into_iter().chain([shadow]);
+        Call::with_words(script, vec![self.key.clone()], args, Reply::Fields(FIELDS))
     }
 
     /// The five arguments by which scripts know a rule.
-    fn args(&self) -> [Vec<u8>; 5] {
-        let number = |value: u64| value.to_string().into_bytes();
+    fn args(&self) -> [Word; 5] {
         let [limit, window, capacity, cost] =
-            [self.limit, self.window_ms, self.capacity, self.cost].map(number);
-        [vec![self.letter], limit, window, capacity, cost]
+            [self.limit, self.window_ms, self.capacity, self.cost].map(digits);
+        [Word::from_slice(&[self.letter]), limit, window, capacity, cost]
     }
 
     /// Whether a denial of this check may be answered from L1. PEEK and MULTI never are, whatever this says.
@@ -405,13 +404,13 @@ impl Multi {
             return Ok(Plan::OneByOne(resolved));
         }
         let keys = resolved.iter().map(|item| item.key.clone()).collect();
-        let args = resolved.iter().flat_map(Resolved::args).collect();
+        let args = resolved.iter().flat_map(Resolved::args);
         const ANSWER: Reply = Reply::Nested(&[
             ("allowed", Reply::AsIs),
             ("denied", Reply::AsIs),
             ("limits", Reply::Rows(FIELDS)),
         ]);
-        Ok(Plan::Whole(Call::new(&MULTI, keys, args, ANSWER)))
+        Ok(Plan::Whole(Call::with_words(&MULTI, keys, args, ANSWER)))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::Worker;
@@ -28,7 +29,7 @@ impl Worker {
         if call.script.name.starts_with("session_") {
             return StripeSet::Unknown;
         }
-        let stripes: Vec<Stripe> =
+        let stripes: SmallVec<[Stripe; 4]> =
             call.keys.iter().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
         StripeSet::from_slice(&stripes)
     }
