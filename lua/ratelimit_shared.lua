@@ -17,8 +17,10 @@ local PRUNED_MAX = 16
 -- Expiry only collects what the stored times made void: no hurry.
 local TTL_MS_MIN = 10000
 
+-- What costs most in a script is turning numbers into text and back: %d is cheaper than %.0f and as exact for whole
+-- numbers, and text + 0 is cheaper than tonumber(text) where the text is known to be a number.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function clock_us(injected)
@@ -26,7 +28,7 @@ local function clock_us(injected)
     return tonumber(injected)
   end
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+  return time[1] * 1000000 + time[2]
 end
 
 -- Quotients of whole numbers, both exact where a rounded division is not.
@@ -42,7 +44,7 @@ end
 local function numbers(text)
   local found = {}
   for word in text and string.gmatch(text, '%d+') or function() end do
-    found[#found + 1] = tonumber(word)
+    found[#found + 1] = word + 0
   end
   return found
 end
@@ -50,8 +52,8 @@ end
 -- Five arguments from `at` on: letter, limit, window, capacity (limit, or the burst of gcra), cost.
 local function rule_at(args, at)
   return {
-    letter = args[at], limit = tonumber(args[at + 1]), window = tonumber(args[at + 2]),
-    capacity = tonumber(args[at + 3]), cost = tonumber(args[at + 4]),
+    letter = args[at], limit = args[at + 1] + 0, window = args[at + 2] + 0, capacity = args[at + 3] + 0,
+    cost = args[at + 4] + 0, name = args[at] .. ':' .. args[at + 2],
   }
 end
 
@@ -75,34 +77,34 @@ end
 -- how much is left (left), when all of it will be (reset), use and give back (add, take), the field's text (text), how
 -- long it means something from now on (lasts), and whether another counter's text no longer does (stale).
 -- Built when they are asked for: a run needs one of them.
-local builders = {}
-local algorithms = setmetatable({}, {
-  __index = function(built, letter)
-    local algorithm = builders[letter]()
-    rawset(built, letter, algorithm)
-    return algorithm
-  end,
-})
+local builders, built = {}, {}
+local function algorithm(letter)
+  if not built[letter] then
+    built[letter] = builders[letter]()
+  end
+  return built[letter]
+end
 
 builders.s = function()
+  -- In units of 1/window: what the last window still counts for.
+  local function carried(c)
+    return c.before * (c.start + c.window - c.now)
+  end
   return {
     load = function(c, text)
-      local stored = numbers(text)
-      local believed = #stored == 3 and catch_up(c, stored[1])
+      local start, count, before = string.match(text or '', '^(%d+) (%d+) (%d+)$')
+      start = start and start + 0
+      local believed = start and catch_up(c, start)
       c.start, c.count, c.before = window_start(c), 0, 0
-      if believed and stored[1] == c.start then
-        c.count, c.before = stored[2], stored[3]
-      elseif believed and stored[1] == c.start - c.window then
-        c.before = stored[2]
+      if believed and start == c.start then
+        c.count, c.before = count + 0, before + 0
+      elseif believed and start == c.start - c.window then
+        c.before = count + 0
       end
-      c.rolled = not (believed and stored[1] == c.start)
-    end,
-    -- In units of 1/window: what the last window still counts for.
-    carried = function(c)
-      return c.before * (c.start + c.window - c.now)
+      c.rolled = not (believed and start == c.start)
     end,
     fits = function(c, rule)
-      return (rule.limit - c.count - rule.cost) * c.window >= algorithms.s.carried(c)
+      return (rule.limit - c.count - rule.cost) * c.window >= carried(c)
     end,
     wait = function(c, rule)
       local room = (rule.limit - c.count - rule.cost) * c.window
@@ -117,7 +119,7 @@ builders.s = function()
       return c.window - elapsed + later
     end,
     left = function(c, rule)
-      local units = (rule.limit - c.count) * c.window - algorithms.s.carried(c)
+      local units = (rule.limit - c.count) * c.window - carried(c)
       return units > 0 and div_down(units, c.window) or 0
     end,
     reset = function(c)
@@ -136,7 +138,7 @@ builders.s = function()
       return now + earlier
     end,
     text = function(c)
-      return whole(c.start) .. ' ' .. whole(c.count) .. ' ' .. whole(c.before)
+      return string.format('%d %d %d', c.start, c.count, c.before)
     end,
     lasts = function(c)
       return c.rolled and c.start + 2 * c.window - c.now
@@ -177,7 +179,7 @@ builders.f = function()
       return given
     end,
     text = function(c)
-      return whole(c.start) .. ' ' .. whole(c.count)
+      return string.format('%d %d', c.start, c.count)
     end,
     lasts = function(c)
       return c.rolled and c.start + 2 * c.window - c.now
@@ -189,6 +191,10 @@ builders.f = function()
 end
 
 builders.g = function()
+  -- Longer than it takes to drain: a slower plan may follow.
+  local function lasts(c, rule)
+    return math.max(div_up(c.level, rule.limit), 2 * c.window)
+  end
   return {
     load = function(c, text, rule)
       local stored = numbers(text)
@@ -224,20 +230,13 @@ builders.g = function()
       return div_up(given, c.window)
     end,
     text = function(c, rule)
-      return whole(c.now) .. ' ' .. whole(c.level) .. ' ' .. whole(c.now + algorithms.g.lasts(c, rule))
+      return string.format('%d %d %d', c.now, c.level, c.now + lasts(c, rule))
     end,
-    -- Longer than it takes to drain: a slower plan may follow.
-    lasts = function(c, rule)
-      return math.max(div_up(c.level, rule.limit), 2 * c.window)
-    end,
+    lasts = lasts,
     stale = function(stored, _, now)
       return #stored < 3 or stored[3] <= now
     end,
   }
-end
-
-local function entry_name(c, number)
-  return c.name .. ':' .. whole(number)
 end
 
 local function delete_entries(key, name, first, next)
@@ -250,12 +249,15 @@ local function delete_entries(key, name, first, next)
   end
 end
 
-local function entry(c, number)
-  local stored = numbers(redis.call('HGET', c.hash.key, entry_name(c, number)))
-  return stored[1] or 0, stored[2] or 0
-end
-
 builders.l = function()
+  local function entry_name(c, number)
+    return c.name .. ':' .. whole(number)
+  end
+
+  local function entry(c, number)
+    local stored = numbers(redis.call('HGET', c.hash.key, entry_name(c, number)))
+    return stored[1] or 0, stored[2] or 0
+  end
   return {
     load = function(c, text)
       local stored = numbers(text)
@@ -346,7 +348,7 @@ end
 -- The counter of a rule, or nil and an error. `hashes` holds what this run has read: the second counter of a key, or the
 -- same counter again, sees what the first one did.
 local function open(hashes, key, rule, now_us)
-  local name = rule.letter .. ':' .. whole(rule.window)
+  local name = rule.name
   local hash = hashes[key]
   if hash and hash.opened[name] then
     return hash.opened[name]
@@ -361,7 +363,7 @@ local function open(hashes, key, rule, now_us)
   end
   local c = {
     hash = hash, name = name, window = rule.window, lag = 0, now_us = now_us, now = math.floor(now_us / 1000),
-    algorithm = algorithms[rule.letter],
+    algorithm = algorithm(rule.letter),
   }
   c.algorithm.load(c, found[2], rule)
   hash.opened[name] = c
@@ -378,7 +380,7 @@ local function prune(c)
     if list == looked_at and not c.hash.opened[name] then
       local stored = numbers(redis.call('HGET', c.hash.key, name))
       local letter, window = string.sub(name, 1, 1), tonumber(string.sub(name, 3))
-      if algorithms[letter].stale(stored, window, c.now) then
+      if algorithm(letter).stale(stored, window, c.now) then
         list = past
         if letter == 'l' then
           delete_entries(c.hash.key, name, stored[1] or 0, stored[2] or 0)
@@ -399,8 +401,8 @@ end
 
 local function save(c, rule)
   local hash = c.hash
-  local known = string.find(' ' .. hash.counters .. ' ', ' ' .. c.name .. ' ', 1, true)
-  local alone = known and #hash.counters == #c.name
+  local alone = hash.counters == c.name
+  local known = alone or string.find(' ' .. hash.counters .. ' ', ' ' .. c.name .. ' ', 1, true)
   local pruned = not alone and prune(c)
   if not known then
     hash.counters = hash.counters == '' and c.name or hash.counters .. ' ' .. c.name

@@ -25,6 +25,7 @@ mod transaction;
 
 pub use hello::Turn;
 pub use pin::PinnedReply;
+pub use scripted::OneScript;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

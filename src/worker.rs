@@ -35,7 +35,7 @@ pub use home::Home;
 pub use reads::pttl;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};
-pub use scripts::{CALLER_WORKER_BITS, Running};
+pub use scripts::{CALLER_WORKER_BITS, is_unknown_script};
 use sweeps::Sweeps;
 
 /// Bytes that one read takes from a stream at most.

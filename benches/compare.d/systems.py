@@ -29,14 +29,17 @@ class StartError(Exception):
 
 
 class System:
-    """What a client talks to: `port`, answered by `proxy` (None for Redis itself) with `redis` behind it."""
+    """What a client talks to: `port`, answered by `proxy` (None for Redis itself) with `redis` behind it (None where the
+    daemon is alone; its own port then stands for that of Redis)."""
 
     def __init__(self, name, port, redis, redis_port, proxy=None):
         self.name, self.port, self.redis, self.redis_port, self.proxy = name, port, redis, redis_port, proxy
 
     def cpu_ns(self):
         """CPU time so far of each process by role: {"redis": ns, "proxy": ns}."""
-        spent = {"redis": cpu_ns(self.redis.pid)}
+        spent = {}
+        if self.redis:
+            spent["redis"] = cpu_ns(self.redis.pid)
         if self.proxy:
             spent["proxy"] = cpu_ns(self.proxy.pid)
         return spent
@@ -90,6 +93,11 @@ class Fleet:
         proxy, port = self.madcache(upstream_port or system.redis_port, l1)
         return System("madcache", port, system.redis, system.redis_port, proxy)
 
+    def madcache_alone(self):
+        """A madcache that serves from its own keyspace."""
+        proxy, port = self.madcache(None, l1=True)
+        return System("madcache", port, None, port, proxy)
+
     def redis(self):
         return self.serve("redis-server", lambda port: [
             "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
@@ -116,8 +124,11 @@ class Fleet:
 
     def madcache(self, upstream, l1):
         # MADCACHE_BIN and the caller's own settings must not reach the daemon: it refuses names it does not know.
-        env = {k: v for k, v in os.environ.items() if not k.startswith("MADCACHE_") and k != "CACHE_TTL_SECONDS"}
-        env.update(REDIS_URL=f"redis://127.0.0.1:{upstream}", MADCACHE_SERVER_CLIENTS_MAX=str(CLIENTS_MAX))
+        env = {k: v for k, v in os.environ.items()
+               if not k.startswith("MADCACHE_") and k not in ("CACHE_TTL_SECONDS", "REDIS_URL")}
+        env.update(MADCACHE_SERVER_CLIENTS_MAX=str(CLIENTS_MAX))
+        if upstream:
+            env["REDIS_URL"] = f"redis://127.0.0.1:{upstream}"
         if not l1:
             env["MADCACHE_CACHE_L1"] = "false"
         return self.serve("madcache", lambda port: [

@@ -1,4 +1,4 @@
-"""Owns the cases whose figure is CPU per operation: hit, forward, read-once, evalsha, connections. Each returns its
+"""Owns the cases whose figure is CPU per operation: hit, forward, embedded, read-once, evalsha, connections. Each returns its
 rows and bars; starts nothing that its fleet does not end."""
 
 import statistics
@@ -35,7 +35,7 @@ def forward(fleet, options, names):
     for system in systems:
         preload(system, options.keys, options.value_bytes)
     rows = []
-    for verb, command in (("GET", GET), ("SET", ["SET", "key:__rand_int__", "v" * options.value_bytes])):
+    for verb, command in (("GET", GET), ("SET", set_of(options))):
         for pipeline in (1, options.pipeline):
             rows += grid(fleet, options, "forward", f"{verb} P{pipeline}", systems, command, pipeline)
     bars = []
@@ -46,6 +46,29 @@ def forward(fleet, options, names):
         bars.append(bar(row, "own CPU / direct", row.ratio("proxy"), own_max))
         bars.append(bar(row, "own + Redis / direct", row.ratio("proxy", "redis"), sum_max))
     return rows, bars
+
+
+def embedded(fleet, options, names):
+    """GETs and SETs of a daemon without a Redis, beside Redis."""
+    systems = [fleet.system(DIRECT)]
+    if "madcache" in names:
+        systems.append(fleet.madcache_alone())
+    for system in systems:
+        preload(system, options.keys, options.value_bytes)
+    rows = []
+    for verb, command in (("GET", GET), ("SET", set_of(options))):
+        for pipeline in (1, options.pipeline):
+            rows += grid(fleet, options, "embedded", f"{verb} P{pipeline}", systems, command, pipeline)
+    bars = []
+    for row in mads(rows):
+        plain = row.variant.endswith(" P1")
+        own_max = options.embedded_own_max if plain else options.embedded_own_pipelined_max
+        bars.append(bar(row, "own CPU / direct", row.ratio("proxy"), own_max))
+    return rows, bars
+
+
+def set_of(options):
+    return ["SET", "key:__rand_int__", "v" * options.value_bytes]
 
 
 def grid(fleet, options, case, variant, systems, command, pipeline, watch_l2=False):

@@ -33,18 +33,15 @@ pub(super) enum Limited {
 impl Runner {
     /// Without L2 the policies of limits decide; everything else fails. So does RESET: its caller relies on the count that
     /// all share being gone.
-    pub(super) async fn failed(self, seq: u64, then: Then, failure: Failure) {
-        let reply = match &then {
-            Then::Limited(limited) => self.without_l2(limited, &failure),
-            _ => None,
-        };
-        match reply {
+    pub(super) fn failed(&self, seq: u64, then: &Then, failure: Failure) {
+        match self.without_l2(then, &failure) {
             None => self.session.fail(&self.worker, seq, failure),
             Some(reply) => self.session.answer(&self.worker, seq, Frame::Owned(reply.into())),
         }
     }
 
-    fn without_l2(&self, limited: &Limited, failure: &Failure) -> Option<Vec<u8>> {
+    pub(super) fn without_l2(&self, then: &Then, failure: &Failure) -> Option<Vec<u8>> {
+        let Then::Limited(limited) = then else { return None };
         let mut reply = Vec::new();
         match limited {
             Limited::Check(check) => self.outcome(check, Resolved::check).write(self.resp3, &mut reply),

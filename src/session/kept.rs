@@ -25,7 +25,7 @@ use crate::state::ratelimit::{Outcome, Resolved};
 use crate::state::session::{Use, Validate, Validated, Verdict};
 use crate::state::{self, Call, Naming};
 use crate::upstream::{Expect, Failure, Frame, Link};
-use crate::worker::{Worker, pttl};
+use crate::worker::{Worker, is_unknown_script, pttl};
 
 /// `Derived::kind` of VALIDATE, with and without NOTOUCH, and of a denial.
 const USED: u8 = b'u';
@@ -292,13 +292,13 @@ impl Session {
         match cache.flights.join(id, &cache.stamps, follower, worker.now()) {
             Joined::Follows => worker.metrics.l1_followed.add(1),
             Joined::Leads(flight) => {
-                let running = worker.begin_call(&link, call);
+                let reply = worker.send_script(&link, call);
                 let (to, ttl) = oneshot::channel();
                 link.send(worker, &pttl(key), Expect::Internal(to), Group::Other);
                 let runner = runner.clone();
                 let fill = ValidateFill { fill, flight, call: call.clone(), validate: validate.clone() };
                 tokio::task::spawn_local(async move {
-                    let reply = running.reply().await;
+                    let reply = reply.await.unwrap_or(Err(Failure::Unknown));
                     let ttl = ttl.await.ok().and_then(|frame| resp::parse_integer(&frame));
                     runner.validated(seq, fill, reply, ttl).await;
                 });
@@ -338,12 +338,12 @@ impl Session {
         };
         let seq = st.take_place(Waits::Reply);
         let id = RequestId { wire: &fill.wire, ..*id };
-        let running = worker.begin_call(&link, call);
+        let reply = worker.send_script(&link, call);
         let runner = runner.clone();
         let (scope, command, id_hash, key_hash) = (id.scope, id.command, id.hash, id.key_hash);
         let (call, resolved) = (call.clone(), resolved.clone());
         tokio::task::spawn_local(async move {
-            let reply = running.reply().await;
+            let reply = reply.await.unwrap_or(Err(Failure::Unknown));
             let id = RequestId {
                 hash: id_hash,
                 scope,
@@ -432,7 +432,7 @@ impl Runner {
         let Some(cache) = self.worker.shared.cache.clone() else { return };
         let frame = match reply {
             // Nothing was executed.
-            Ok(frame) if frame.starts_with(b"-NOSCRIPT") => self.call(&call).await,
+            Ok(frame) if is_unknown_script(&frame) => self.call(&call).await,
             other => other,
         };
         let outcome = frame.as_ref().ok().and_then(|frame| Outcome::parse(frame).ok());
@@ -450,7 +450,7 @@ impl Runner {
                 call.reply.convert(&frame, self.resp3, &mut out);
                 self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
             }
-            Err(failure) => self.failed(seq, Then::Limited(Limited::Check(resolved)), failure).await,
+            Err(failure) => self.failed(seq, &Then::Limited(Limited::Check(resolved)), failure),
         }
     }
 

@@ -23,8 +23,8 @@ use crate::resp;
 use crate::shared::Place;
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Expect, Failure, Frame, Frames, LinkSet, Purpose};
-use crate::worker::{Home, Running, Worker};
+use crate::upstream::{Expect, Failure, Frame, Frames, Link, LinkSet, Purpose};
+use crate::worker::{Home, Worker, is_unknown_script};
 
 /// What the daemon keeps up for a session, and ends with it.
 #[derive(Default)]
@@ -197,8 +197,10 @@ impl Session {
         let link = match self.plain_link(worker, st, false) {
             Ok(link) => link,
             Err(failure) => {
-                let seq = st.take_place(Waits::Reply);
-                tokio::task::spawn_local(runner.failed(seq, then, failure));
+                match runner.without_l2(&then, &failure) {
+                    Some(reply) => self.reply_here(worker, st, |out| out.extend_from_slice(&reply)),
+                    None => self.fail_here(worker, st, &failure),
+                }
                 return Step::Next;
             }
         };
@@ -218,8 +220,9 @@ impl Session {
             st.lanes.note_passing(st.head, seq, &[cache.stamps.stripe(worker.shared.hash(key))]);
         }
         worker.metrics.forwarded.add(1);
-        let running = worker.begin_call(&link, &call);
-        tokio::task::spawn_local(runner.finish(seq, call, running, then));
+        let request = Worker::script_request(&link, &call);
+        let script = Box::new(OneScript { runner, seq, call, writes, then });
+        link.send(worker, &request, Expect::OneScript(script), Group::State);
         Step::Next
     }
 
@@ -378,29 +381,86 @@ impl Scripted {
     }
 }
 
-impl Runner {
-    /// The reply of a command's one script.
-    async fn finish(self, seq: u64, call: Call, running: Running, then: Then) {
-        let outcome = self.worker.finish_call(running, &call).await;
-        self.concluded(seq, &call, outcome, then).await;
+/// A command's one script, which was sent.
+pub struct OneScript {
+    runner: Runner,
+    /// The command's place among its session's requests.
+    seq: u64,
+    call: Call,
+    writes: StripeSet,
+    then: Then,
+}
+
+impl OneScript {
+    /// Before the reply is handed over, L1 shows nothing from before the script any more.
+    pub fn answered(self: Box<Self>, link: &Link, frame: Frame<'_>) {
+        let frame = frame.as_slice();
+        if is_unknown_script(frame) {
+            return self.send_again();
+        }
+        let OneScript { runner, seq, call, writes, then } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        runner.has_passed(&call, &then);
+        let mut converted = Vec::new();
+        let reply = match call.reply.is_as_said(runner.resp3) {
+            true => frame,
+            false => {
+                call.reply.convert(frame, runner.resp3, &mut converted);
+                &converted
+            }
+        };
+        runner.follow(then, frame);
+        match writes.is_unknown() {
+            true => worker.hold_for_barrier(link, session.asker(seq), Bytes::copy_from_slice(reply)),
+            false => session.answer(worker, seq, Frame::Borrowed(reply)),
+        }
     }
 
+    /// Somebody flushed L2's scripts: nothing was executed.
+    fn send_again(self: Box<Self>) {
+        let worker = self.runner.worker.clone();
+        let link = match &self.runner.home {
+            Home::Redis(links) => links.plain(&worker, false),
+            Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
+        };
+        match link {
+            Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// Whether what it writes is known by pushes alone.
+    pub fn writes_unknown_keys(&self) -> bool {
+        self.writes.is_unknown()
+    }
+
+    pub fn failed(self: Box<Self>, failure: Failure) {
+        let OneScript { runner, seq, writes, then, .. } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        match runner.without_l2(&then, &failure) {
+            Some(reply) => session.answer(worker, seq, Frame::Owned(reply.into())),
+            None if writes.is_unknown() && matches!(failure, Failure::Unknown) => {
+                worker.hold_failure_for_barrier(session.asker(seq), failure);
+            }
+            None => session.fail(worker, seq, failure),
+        }
+    }
+}
+
+impl Runner {
     /// A command's one script, which nothing else of the session runs beside.
     pub(super) async fn alone(self, seq: u64, call: Call, then: Then) {
-        let outcome = self.call(&call).await;
-        self.concluded(seq, &call, outcome, then).await;
-    }
-
-    async fn concluded(self, seq: u64, call: &Call, outcome: Result<Bytes, Failure>, then: Then) {
-        match outcome {
+        match self.call(&call).await {
             Ok(frame) => {
-                self.has_passed(call, &then);
+                self.has_passed(&call, &then);
                 let mut out = Vec::new();
                 call.reply.convert(&frame, self.resp3, &mut out);
                 self.follow(then, &frame);
                 self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
             }
-            Err(failure) => self.failed(seq, then, failure).await,
+            Err(failure) => self.failed(seq, &then, failure),
         }
     }
 

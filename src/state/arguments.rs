@@ -1,4 +1,6 @@
 //! Walks over the arguments of a request, with Redis's words for what is wrong. Knows no command.
+use smallvec::SmallVec;
+
 use super::{Fault, NOT_AN_INTEGER, SYNTAX_ERROR};
 
 /// The arguments behind the name, one after the other.
@@ -41,8 +43,8 @@ impl<'a> Arguments<'a> {
     }
 
     /// The next argument in upper case, if there is one: the name of an option.
-    pub fn option(&mut self) -> Option<Vec<u8>> {
-        self.take().map(<[u8]>::to_ascii_uppercase)
+    pub fn option(&mut self) -> Option<SmallVec<[u8; 16]>> {
+        self.take().map(|word| word.iter().map(u8::to_ascii_uppercase).collect())
     }
 
     /// What belongs to an option. Its absence is a syntax error.

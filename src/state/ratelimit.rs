@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::script::script;
+use super::script::{Word, digits, script};
 use super::{Arguments, Call, Fault, Naming, Reply, SYNTAX_ERROR, Script, slot};
 use crate::config::{LimitAlgorithm, LimitOnL2Down, Policy};
 
@@ -335,21 +335,20 @@ impl Resolved {
 
     /// Gives back the cost of this check.
     pub fn refund(&self) -> Call {
-        Call::new(&REFUND, vec![self.key.clone()], self.args().into(), Reply::AsIs)
+        Call::with_words(&REFUND, vec![self.key.clone()], self.args(), Reply::AsIs)
     }
 
     fn call(&self, script: &'static Script) -> Call {
-        let mut args = Vec::from(self.args());
-        args.push(if self.shadow { b"s".to_vec() } else { Vec::new() });
-        Call::new(script, vec![self.key.clone()], args, Reply::Fields(FIELDS))
+        let shadow = Word::from_slice(if self.shadow { b"s" } else { b"" });
+        let args = self.args().into_iter().chain([shadow]);
+        Call::with_words(script, vec![self.key.clone()], args, Reply::Fields(FIELDS))
     }
 
     /// The five arguments by which scripts know a rule.
-    fn args(&self) -> [Vec<u8>; 5] {
-        let number = |value: u64| value.to_string().into_bytes();
+    fn args(&self) -> [Word; 5] {
         let [limit, window, capacity, cost] =
-            [self.limit, self.window_ms, self.capacity, self.cost].map(number);
-        [vec![self.letter], limit, window, capacity, cost]
+            [self.limit, self.window_ms, self.capacity, self.cost].map(digits);
+        [Word::from_slice(&[self.letter]), limit, window, capacity, cost]
     }
 
     /// Whether a denial of this check may be answered from L1. PEEK and MULTI never are, whatever this says.
@@ -415,10 +414,10 @@ impl Multi {
 /// Checks as one script: all or nothing. In a cluster their keys must share a slot.
 pub fn at_once(items: &[Resolved]) -> Call {
     let keys = items.iter().map(|item| item.key.clone()).collect();
-    let args = items.iter().flat_map(Resolved::args).collect();
+    let args = items.iter().flat_map(Resolved::args);
     const ANSWER: Reply =
         Reply::Nested(&[("allowed", Reply::AsIs), ("denied", Reply::AsIs), ("limits", Reply::Rows(FIELDS))]);
-    Call::new(&MULTI, keys, args, ANSWER)
+    Call::with_words(&MULTI, keys, args, ANSWER)
 }
 
 #[cfg(test)]

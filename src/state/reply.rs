@@ -44,6 +44,11 @@ pub enum Reply {
 const GRANTED: &[&str] = &["token", "id", "expires_in_ms"];
 
 impl Reply {
+    /// Whether a client of RESP2 gets what the script said to a link of RESP2, byte for byte.
+    pub fn is_as_said(&self, resp3: bool) -> bool {
+        !resp3 && !matches!(self, Reply::Granted(_) | Reply::Validated(_))
+    }
+
     /// Appends what the client gets for `frame`, one whole reply of RESP2 or RESP3 to the script.
     pub fn convert(&self, frame: &[u8], resp3: bool, out: &mut Vec<u8>) {
         match self {

@@ -1,6 +1,8 @@
 //! A Lua script and one run of it. Knows no script by name.
 use std::sync::OnceLock;
 
+use smallvec::SmallVec;
+
 use super::Reply;
 use crate::resp::encode_request;
 
@@ -50,13 +52,29 @@ macro_rules! script {
 
 pub(super) use script;
 
+/// An argument of a script. Numbers and words need no memory of their own.
+pub type Word = SmallVec<[u8; 16]>;
+
+/// A number as it stands in an argument.
+pub fn digits(mut value: u64) -> Word {
+    let mut text = Word::new();
+    loop {
+        text.push(b'0' + (value % 10) as u8);
+        value /= 10;
+        if value == 0 {
+            text.reverse();
+            return text;
+        }
+    }
+}
+
 /// One run of a script.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub script: &'static Script,
     pub keys: Vec<Vec<u8>>,
     /// The last one is the time in microseconds that a test injects; empty for the clock of L2.
-    pub args: Vec<Vec<u8>>,
+    pub args: Vec<Word>,
     /// How the script's array reads for a client.
     pub reply: Reply,
 }
@@ -64,8 +82,17 @@ pub struct Call {
 impl Call {
     /// Adds the argument of the time to `args`, empty.
     pub fn new(script: &'static Script, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>>, reply: Reply) -> Call {
-        let mut args = args;
-        args.push(Vec::new());
+        Call::with_words(script, keys, args.into_iter().map(Word::from), reply)
+    }
+
+    /// The same, of arguments that are in their final form.
+    pub fn with_words(
+        script: &'static Script,
+        keys: Vec<Vec<u8>>,
+        words: impl IntoIterator<Item = Word>,
+        reply: Reply,
+    ) -> Call {
+        let args = words.into_iter().chain([Word::new()]).collect();
         Call { script, keys, args, reply }
     }
 
@@ -74,7 +101,7 @@ impl Call {
     #[must_use]
     pub fn at(mut self, now_us: u64) -> Call {
         if let Some(time) = self.args.last_mut() {
-            *time = now_us.to_string().into_bytes();
+            *time = digits(now_us);
         }
         self
     }
@@ -97,10 +124,10 @@ impl Call {
             (Known::No, true) => (b"EVAL", self.script.text),
             (Known::No, false) => (b"EVAL_RO", self.script.text),
         };
-        let count = self.keys.len().to_string();
-        let mut argv = Vec::with_capacity(3 + self.keys.len() + self.args.len());
-        argv.extend([name, script.as_bytes(), count.as_bytes()]);
-        argv.extend(self.keys.iter().chain(&self.args).map(Vec::as_slice));
+        let count = digits(self.keys.len() as u64);
+        let mut argv = SmallVec::<[&[u8]; 16]>::from_slice(&[name, script.as_bytes(), &count]);
+        argv.extend(self.keys.iter().map(Vec::as_slice));
+        argv.extend(self.args.iter().map(Word::as_slice));
         f(&argv)
     }
 }
@@ -133,6 +160,13 @@ mod tests {
         let timed = String::from_utf8(call(&WRITES).at(1_700_000_000_000_000).eval()).expect("text");
         assert!(timed.starts_with("*6\r\n$4\r\nEVAL\r\n$14\r\n#!lua\nreturn 1\r\n"), "{timed}");
         assert!(timed.ends_with("$16\r\n1700000000000000\r\n"), "{timed}");
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for value in [0, 7, 10, 1_700_000_000_000_000, u64::MAX] {
+            assert_eq!(digits(value).as_slice(), value.to_string().as_bytes());
+        }
     }
 
     #[test]

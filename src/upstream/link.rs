@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::{self, Login, Refusal};
-use super::pending::{Aftermath, Expect, Failure, Frame, Pending};
+use super::pending::{Expect, Failure, Frame, Pending};
 use super::pinned::PinnedState;
 use super::{LinkSet, replies};
 use crate::cache::Lease;
@@ -202,7 +202,7 @@ impl Link {
 
     fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, expect: Expect, group: Group) {
         debug_assert!(self.is_usable(), "closed links take no requests");
-        if matches!(expect, Expect::WriteUnknown(_, _, Aftermath::Barrier)) {
+        if expect.waits_for_barrier() {
             worker.barrier_is_coming(self);
         }
         let (sent, starts_at) = (worker.now(), self.queued_bytes.get());

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::cache::{Flight, StripeSet};
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::session::{Session, Turn};
+use crate::session::{OneScript, Session, Turn};
 
 /// Who waits for a reply, and for which of its requests.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub enum Expect {
     Executed(Asker, StripeSet),
     /// Invalidate, then hand it over behind a barrier.
     WriteUnknown(Asker, StripeSet, Aftermath),
+    /// Of a command's one script: see what it says.
+    OneScript(Box<OneScript>),
     /// Hand it, or why there is none, to the one who runs a script.
     Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.
@@ -64,6 +66,15 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// Whether its reply is held until L1 shows nothing from before.
+    pub fn waits_for_barrier(&self) -> bool {
+        match self {
+            Expect::WriteUnknown(_, _, aftermath) => *aftermath == Aftermath::Barrier,
+            Expect::OneScript(script) => script.writes_unknown_keys(),
+            _ => false,
+        }
+    }
+
     /// Whether a session gets the reply as L2 sends it.
     pub fn is_handed_over(&self) -> bool {
         matches!(

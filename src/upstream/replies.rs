@@ -136,6 +136,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
             worker.barrier_answered(to, round, link.told(frame.as_slice()));
         }
         Expect::Mark(round) => worker.mark_returned(link, round, link.told(frame.as_slice()), sent),
+        Expect::OneScript(script) => script.answered(link, frame),
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
             // The one who asked may have gone.
@@ -213,6 +214,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
                 asker.session.fail(worker, asker.seq, failure);
             }
         }
+        Expect::OneScript(script) => script.failed(failure),
         // The one who asked may have gone.
         Expect::Script(to) => drop(to.send(Err(failure))),
         Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Err(failure)),

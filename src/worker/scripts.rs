@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Home, Worker};
@@ -17,23 +18,13 @@ use crate::upstream::{Expect, Failure, Link};
 /// The lowest bits of a caller's number are its worker's.
 pub const CALLER_WORKER_BITS: u32 = 16;
 
-/// A script that was sent and whose reply is still to come.
-pub struct Running {
-    link: Rc<Link>,
-    reply: oneshot::Receiver<Result<Bytes, Failure>>,
-    writes: StripeSet,
-}
-
-impl Running {
-    pub async fn reply(self) -> Result<Bytes, Failure> {
-        self.reply.await.unwrap_or(Err(Failure::Unknown))
-    }
-}
+/// Where the reply of a script comes.
+type Replied = oneshot::Receiver<Result<Bytes, Failure>>;
 
 fn run(engine: &Engine, caller: &mut Caller, call: &Call) -> Bytes {
     let mut out = Vec::new();
     call.with_argv(Known::Yes, |argv| engine.execute(caller, argv, &mut out));
-    if out.starts_with(b"-NOSCRIPT") {
+    if is_unknown_script(&out) {
         out.clear();
         call.with_argv(Known::No, |argv| engine.execute(caller, argv, &mut out));
     }
@@ -51,19 +42,14 @@ impl Worker {
         if call.script.name.starts_with("session_") {
             return StripeSet::Unknown;
         }
-        let stripes: Vec<Stripe> =
+        let stripes: SmallVec<[Stripe; 4]> =
             call.keys.iter().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
         StripeSet::from_slice(&stripes)
     }
 
-    /// Sends a script behind whatever was sent on this link.
-    pub fn begin_call(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Running {
-        let (to, reply) = oneshot::channel();
-        let known = link.has_carried(call.script.name);
-        let wire = if known { call.evalsha() } else { call.eval() };
-        link.send(self, &wire, Expect::Script(to), Group::State);
-        let writes = if link.set.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
-        Running { link: link.clone(), reply, writes }
+    /// The request that runs a script behind whatever was sent on this link.
+    pub fn script_request(link: &Link, call: &Call) -> Vec<u8> {
+        if link.has_carried(call.script.name) { call.evalsha() } else { call.eval() }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -115,25 +101,19 @@ impl Worker {
         }
     }
 
-    /// Runs a script where its kind lives, and waits for its reply.
+    /// Runs a script where its kind lives, and waits for its reply. Before it is handed over, L1 shows nothing from before
+    /// the script any more.
     pub async fn call(self: &Rc<Self>, home: &Home, call: &Call) -> Result<Bytes, Failure> {
         let links = match home {
             Home::Engine { engine, db } => return Ok(self.call_embedded(engine, *db, call)),
             Home::Redis(links) => links,
         };
-        let running = self.begin_call(&links.plain(self, false)?, call);
-        self.finish_call(running, call).await
-    }
-
-    /// Waits for the reply. Before it is handed over, L1 shows nothing from before the script any more.
-    pub async fn finish_call(self: &Rc<Self>, running: Running, call: &Call) -> Result<Bytes, Failure> {
-        let Running { link, reply, writes } = running;
-        let mut outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        let link = links.plain(self, false)?;
+        let writes = if links.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
+        let mut outcome = self.reply_of(&link, &Worker::script_request(&link, call)).await;
         // Somebody flushed L2's scripts: nothing was executed.
-        if outcome.as_ref().is_ok_and(|frame| frame.starts_with(b"-NOSCRIPT")) {
-            let (to, reply) = oneshot::channel();
-            link.set.plain(self, false)?.send(self, &call.eval(), Expect::Script(to), Group::State);
-            outcome = reply.await.unwrap_or(Err(Failure::Unknown));
+        if outcome.as_ref().is_ok_and(|frame| is_unknown_script(frame)) {
+            outcome = self.reply_of(&links.plain(self, false)?, &call.eval()).await;
         }
         match writes.is_unknown() {
             true => self.barrier().await,
@@ -141,4 +121,24 @@ impl Worker {
         }
         outcome
     }
+
+    /// Sends a script behind whatever was sent on this link.
+    pub fn send_script(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Replied {
+        self.send_for_reply(link, &Worker::script_request(link, call))
+    }
+
+    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Replied {
+        let (to, reply) = oneshot::channel();
+        link.send(self, request, Expect::Script(to), Group::State);
+        reply
+    }
+
+    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+        self.send_for_reply(link, request).await.unwrap_or(Err(Failure::Unknown))
+    }
+}
+
+/// L2 has lost the text of a script that it had: it must be sent again.
+pub fn is_unknown_script(frame: &[u8]) -> bool {
+    frame.starts_with(b"-NOSCRIPT")
 }

@@ -12,7 +12,8 @@ redis_py_dir=$PWD/target/test-clients/redis-$redis_py_version
 debian_packages() {
     local missing=() pair
     for pair in cc:gcc make:make redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools \
-        redis-sentinel:redis-sentinel haproxy:haproxy nutcracker:nutcracker python3:python3; do
+        redis-sentinel:redis-sentinel haproxy:haproxy nutcracker:nutcracker wrk:wrk \
+        python3:python3; do
         if ! command -v "${pair%%:*}" >/dev/null; then missing+=("${pair##*:}"); fi
     done
     if ! { command -v node && command -v npm; } >/dev/null; then missing+=(nodejs npm); fi
@@ -106,4 +107,13 @@ daemon_binary() {
         MADCACHE_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/madcache
     fi
     export MADCACHE_BIN
+}
+
+# The example gateway, as GATEWAY_BIN.
+gateway_binary() {
+    if [[ -z ${GATEWAY_BIN-} ]]; then
+        cargo build --locked --example gateway
+        GATEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/gateway
+    fi
+    export GATEWAY_BIN
 }

@@ -33,7 +33,7 @@ fn resolved(line: &str) -> Result<Resolved, String> {
 
 fn args(line: &str) -> String {
     let found = resolved(line).expect("a sound check");
-    let texts = found.args().map(|arg| String::from_utf8(arg).expect("text"));
+    let texts = found.args().map(|arg| String::from_utf8(arg.into_vec()).expect("text"));
     format!("{} {}", String::from_utf8_lossy(&found.key), texts.join(" "))
 }
 
