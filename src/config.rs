@@ -336,7 +336,7 @@ section! {
         prefix: String = String::new(), Restart;
         /// A Redis of its own, as upstream.url; "" = the cache's.
         url_override: Option<Secret> = None, Restart;
-        /// While L2 is away: "error", or "serve-stale".
+        /// Presence never serves stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
         /// A connection without a heartbeat for so long has left.
         ttl_seconds: u64 = 60, Now in 1..=YEARS_TEN_SECONDS;

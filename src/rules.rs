@@ -18,6 +18,8 @@ pub struct Rules {
     negative_ttl: Duration,
     on_l2_down: OnL2Down,
     stale_max: Duration,
+    /// How keys of locks and user sessions begin.
+    never_stale: [Vec<u8>; 2],
 }
 
 /// What holds for one key.
@@ -46,6 +48,8 @@ impl Rules {
             negative_ttl: seconds(config.cache.negative_ttl_seconds),
             on_l2_down: config.cache.on_l2_down,
             stale_max: seconds(config.cache.stale_max_seconds),
+            never_stale: [(&config.lock.prefix, "lock:"), (&config.session.prefix, "session:")]
+                .map(|(prefix, kind)| format!("{prefix}{kind}").into_bytes()),
         }
     }
 
@@ -53,8 +57,8 @@ impl Rules {
     pub fn verdict(&self, key: &[u8]) -> Verdict {
         let rule = self.rules.iter().find(|rule| glob(&rule.pattern, key));
         let on_l2_down = rule.and_then(|r| r.on_l2_down).unwrap_or(self.on_l2_down);
-        let may_be_stale =
-            on_l2_down == OnL2Down::ServeStale && !key.starts_with(b"lock:") && !key.starts_with(b"session:");
+        let may_be_stale = on_l2_down == OnL2Down::ServeStale
+            && !self.never_stale.iter().any(|start| key.starts_with(start));
         Verdict {
             cache: rule.and_then(|r| r.cache).unwrap_or(true),
             ttl: rule.and_then(|r| r.ttl).unwrap_or(self.ttl),
@@ -133,7 +137,20 @@ fn in_class(class: &[u8], byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::glob;
+    use super::{Rules, glob};
+    use crate::config::{Config, OnL2Down};
+
+    #[test]
+    fn locks_and_user_sessions_are_never_stale_whatever_their_prefix() {
+        let mut config = Config::default();
+        config.cache.on_l2_down = OnL2Down::ServeStale;
+        config.lock.prefix = "app:".into();
+        let stale = |config: &Config, key: &[u8]| !Rules::new(config).verdict(key).stale_for.is_zero();
+        assert!(stale(&config, b"page:1"));
+        assert!(!stale(&config, b"app:lock:job"));
+        assert!(!stale(&config, b"session:0123"));
+        assert!(stale(&config, b"app:session:0123"), "another's key");
+    }
 
     #[test]
     fn patterns_match_as_in_redis() {

@@ -13,6 +13,7 @@ mod kept;
 mod lanes;
 mod local;
 mod locks;
+mod one_script;
 mod output;
 mod pin;
 mod pinned;
@@ -24,8 +25,8 @@ mod scripted;
 mod transaction;
 
 pub use hello::Turn;
+pub use one_script::OneScript;
 pub use pin::PinnedReply;
-pub use scripted::OneScript;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -45,7 +46,7 @@ use crate::worker::Worker;
 use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
-use scripted::Kept;
+use scripted::Upheld;
 
 pub struct Session {
     pub id: u64,
@@ -62,7 +63,7 @@ pub struct Session {
     /// Shut down from this side: what else was read of it counts for nothing.
     is_shut: Cell<bool>,
     /// Locks and presence that end with the connection, or that the daemon keeps up.
-    kept: RefCell<Kept>,
+    upheld: RefCell<Upheld>,
     /// Told when that happens.
     over: Notify,
     /// Told when there is nobody any more to whom a reply could go.

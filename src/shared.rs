@@ -90,6 +90,8 @@ pub struct Shared {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     leases: Mutex<Vec<Arc<Lease>>>,
+    /// How many leases had their first fill.
+    pub first_fills: Arc<AtomicU64>,
     users: Mutex<HashMap<Credentials, u32>>,
     pub learned: DashMap<String, Learned>,
     pub clients: AtomicUsize,
@@ -151,6 +153,7 @@ impl Shared {
             live: ArcSwap::from_pointee(live),
             mailboxes,
             leases: Mutex::default(),
+            first_fills: Arc::default(),
             users: Mutex::default(),
             learned: DashMap::new(),
             clients: AtomicUsize::new(0),
@@ -189,7 +192,7 @@ impl Shared {
     }
 
     pub fn new_lease(&self, worker: u16) -> Arc<Lease> {
-        let lease = Arc::new(Lease::of_worker(worker));
+        let lease = Arc::new(Lease::new(worker, self.first_fills.clone()));
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease.clone());
         lease
     }

@@ -5,6 +5,7 @@
 
 mod each;
 mod executed;
+mod frames;
 mod handshake;
 mod link;
 mod pending;

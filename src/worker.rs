@@ -18,17 +18,15 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::cache::{Flight, Follower, FrontTable, LifeLimits, RequestId, Stripe, StripeSet};
+use crate::cache::{FrontTable, StripeSet};
 use crate::clock::Moment;
-use crate::command::ROWS;
 use crate::metrics::WorkerMetrics;
 use crate::net::BufferPool;
 use crate::session::Session;
 use crate::shared::{Landing, Live, Mail, Shared};
-use crate::upstream::{Frame, Link, LinkSet, Purpose, Upstream, User};
+use crate::upstream::{Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
 pub use barrier::Told;
 pub use home::Home;
@@ -395,89 +393,6 @@ impl Worker {
     pub fn is_huge(&self, key: u64) -> bool {
         let huge = self.huge.borrow();
         !huge.is_empty() && huge.contains_key(&key)
-    }
-
-    /// How long this reply may live, by its key's rules and its PTTL in L2.
-    pub fn life_of(&self, id: &RequestId<'_>, reply: &[u8], pttl_ms: i64) -> Option<crate::cache::Life> {
-        self.life_of_key(crate::cache::key_of(id), id, reply, pttl_ms)
-    }
-
-    /// The same for a request that does not name its key.
-    pub fn life_of_key(
-        &self,
-        key: &[u8],
-        id: &RequestId<'_>,
-        reply: &[u8],
-        pttl_ms: i64,
-    ) -> Option<crate::cache::Life> {
-        let live = self.live.borrow();
-        let cache = &live.config.cache;
-        let verdict = live.rules.verdict(key);
-        if !verdict.cache || reply.len() > self.reply_bytes_max() {
-            return None;
-        }
-        let row = &ROWS[usize::from(id.command)];
-        let mut ttl = verdict.ttl;
-        if id.scope.user != User::OWN {
-            ttl = ttl.min(Duration::from_secs(cache.foreign_ttl_seconds));
-        }
-        if row.name.starts_with('H') && self.shared.fields_expire.load(std::sync::atomic::Ordering::Relaxed) {
-            ttl = ttl.min(Duration::from_secs(1));
-        }
-        let limits = LifeLimits {
-            ttl,
-            negative_ttl: verdict.negative_ttl.min(ttl),
-            stale_ms_max: verdict.stale_for.as_millis().min(u128::from(u32::MAX)) as u32,
-            jitter_percent: cache.jitter_percent,
-        };
-        crate::cache::life(row.name, reply, pttl_ms, &limits, self.random())
-    }
-
-    /// Stores an entry, if its flight may and its stamps still hold.
-    pub fn store(&self, cache: &crate::cache::Cache, flight: &Flight, entry: crate::cache::Entry) {
-        let key_hash = entry.key_hash;
-        if flight.may_fill() && cache.fill(&mut self.front.borrow_mut(), entry, self.now()) {
-            self.metrics.l1_fills.add(1);
-        } else {
-            self.metrics.l1_fills_refused.add(1);
-            cache.sketch.fill_was_wasted(key_hash, self.now());
-        }
-    }
-
-    /// A flight has ended: its followers get the reply, or read by themselves.
-    pub fn land(self: &Rc<Self>, flight: &Arc<Flight>, reply: Option<&[u8]>) {
-        let Some(cache) = &self.shared.cache else { return };
-        let wire = flight.id().wire;
-        for to in cache.flights.land(flight) {
-            if to.worker == self.id {
-                self.follower_reply(to, reply.map(Frame::Borrowed), wire);
-                continue;
-            }
-            let landing = match reply {
-                Some(reply) => {
-                    Landing::Reply { reply: Bytes::copy_from_slice(reply), stripe: flight.id().stripe }
-                }
-                None => Landing::ReadAgain(Bytes::copy_from_slice(wire)),
-            };
-            self.mail(to.worker, Mail::Landed(to, landing));
-        }
-    }
-
-    /// The reply came over another worker's link: it may be ahead of what this worker's links have told.
-    fn landed_elsewhere(self: &Rc<Self>, to: Follower, reply: Bytes, stripe: Stripe) {
-        let Some(session) = self.session(to.session) else { return };
-        if let Some(cache) = &self.shared.cache {
-            session.passed_read(self, cache, stripe);
-        }
-        session.answer(self, to.seq, Frame::Owned(reply));
-    }
-
-    fn follower_reply(self: &Rc<Self>, to: Follower, reply: Option<Frame<'_>>, wire: &[u8]) {
-        let Some(session) = self.session(to.session) else { return };
-        match reply {
-            Some(reply) => session.answer(self, to.seq, reply),
-            None => session.read_again(self, to.seq, wire),
-        }
     }
 
     /// Hands mail to a worker. Where its mailbox is full, the mail waits for room.

@@ -1,5 +1,6 @@
 //! A lease: what one tracked link vouches for. Entries hold it; the link moves it on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -17,13 +18,15 @@ pub struct Lease {
     floor: AtomicU64,
     /// A fill was sent since the link came up, so there may be entries.
     filled: AtomicBool,
+    /// Counts the first fills of all links.
+    first_fills: Arc<AtomicU64>,
     /// An entry was hit since the last heartbeat.
     used: AtomicBool,
 }
 
 impl Lease {
-    pub fn of_worker(worker: u16) -> Lease {
-        Lease { worker, ..Lease::default() }
+    pub fn new(worker: u16, first_fills: Arc<AtomicU64>) -> Lease {
+        Lease { worker, first_fills, ..Lease::default() }
     }
 
     #[inline]
@@ -65,8 +68,9 @@ impl Lease {
     }
 
     pub fn mark_filled(&self) {
-        if !self.filled.load(SeqCst) {
-            self.filled.store(true, SeqCst);
+        // In this order: who counts first and sees it empty then, sees another count later.
+        if !self.filled.load(SeqCst) && !self.filled.swap(true, SeqCst) {
+            self.first_fills.fetch_add(1, SeqCst);
         }
     }
     pub fn has_filled(&self) -> bool {

@@ -101,7 +101,12 @@ impl Config {
                 "use \"auto\", \"redis\", \"memory\" or \"none\"",
             ));
         }
-        for (section, choice) in [("lock", self.lock.on_l2_down), ("session", self.session.on_l2_down)] {
+        let kinds = [
+            ("lock", self.lock.on_l2_down),
+            ("session", self.session.on_l2_down),
+            ("presence", self.presence.on_l2_down),
+        ];
+        for (section, choice) in kinds {
             if choice == OnL2Down::ServeStale {
                 return Err(Error::new(
                     format!("{section}.on_l2_down = \"serve-stale\" would answer what may no longer hold"),

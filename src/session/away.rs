@@ -120,7 +120,8 @@ impl Runner {
             outcomes.push(outcome);
             if !allowed {
                 for item in &items[..outcomes.len() - 1] {
-                    self.call(&item.refund()).await?;
+                    // A denial is a denial, also where what was used cannot be given back.
+                    let _ = self.call(&item.refund()).await;
                 }
                 break;
             }

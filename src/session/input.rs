@@ -116,7 +116,7 @@ impl Session {
             over_soft_limit_since: None.into(),
             doomed: false.into(),
             is_shut: false.into(),
-            kept: Default::default(),
+            upheld: Default::default(),
             over: Default::default(),
             left: Default::default(),
         });
@@ -163,7 +163,7 @@ impl Session {
         }
         self.account(worker, 0);
         self.shut();
-        self.drop_kept(worker);
+        self.drop_upheld();
         worker.sessions.borrow_mut().remove(&self.id);
         worker.shared.clients.fetch_sub(1, Relaxed);
     }

@@ -13,7 +13,7 @@ use super::dispatch::Request;
 use super::input::Step;
 use super::plans::{Plan, Then, plan, session_settings};
 use super::reads::older_than_passed;
-use super::scripted::Runner;
+use super::scripted::{Runner, naming_of};
 use super::{Park, Session, State, Waits};
 use crate::cache::{
     Admission, Cache, Derived, Entry, Flight, Follower, Joined, Lease, RequestId, StripeSet, Terms,
@@ -198,13 +198,9 @@ impl Session {
     /// Writes a use of a user session down, once, and waits for nobody.
     fn touch(self: &Rc<Self>, worker: &Rc<Worker>, st: &State, entry: &Entry) {
         let key_hash = entry.key_hash;
-        let Ok(state::Command::Session(state::session::Command::Validate(validate))) =
-            state::parse(&words(entry.wire()))
-        else {
-            return;
-        };
-        let command = state::Command::Session(state::session::Command::Validate(validate.clone()));
+        let Ok(command) = state::parse(&words(entry.wire())) else { return };
         let Some(runner) = self.runner(worker, st, &command) else { return };
+        let state::Command::Session(state::session::Command::Validate(validate)) = command else { return };
         if !worker.touches.borrow_mut().insert(key_hash) {
             return;
         }
@@ -224,7 +220,7 @@ impl Session {
         Some(Runner {
             session: self.clone(),
             worker: worker.clone(),
-            naming: Naming { prefix, tagged: home.tagged()? },
+            naming: Naming { prefix, tagged: naming_of(&worker.shared.places, &home, command)? },
             home,
             resp3: st.identity.resp3,
         })
@@ -240,7 +236,8 @@ impl Session {
         planned: Planned<'_>,
     ) -> Option<Step> {
         let Planned { call, then, .. } = planned;
-        let cache = self.l1(worker, st)?.clone();
+        // A session that watches keys reads at L2.
+        let cache = self.l1(worker, st).filter(|_| st.pin.is_none())?.clone();
         let key = call.keys.first()?;
         if request.wire.len() > worker.cached_request_bytes_max() {
             return None;

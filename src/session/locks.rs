@@ -13,13 +13,12 @@ use crate::clock::Moment;
 use crate::state::lock::{self, Acquire, Acquired, Nonce, Release};
 use crate::state::{Call, Reply};
 use crate::upstream::Failure;
-use crate::worker::Worker;
 
 /// A lock that was asked for with RENEW or BIND.
 pub(super) struct Held {
     pub(super) token: Vec<u8>,
     pub(super) nonce: Nonce,
-    acquire: Acquire,
+    pub(super) acquire: Acquire,
     runner: Runner,
     /// Released by the client, lost, or left with its connection: nothing more is done for it.
     over: Cell<bool>,
@@ -42,7 +41,7 @@ impl Held {
         }
     }
 
-    fn cancel(&self) -> Call {
+    pub(super) fn cancel(&self) -> Call {
         lock::cancel(&self.runner.naming, &self.acquire.name, &self.nonce)
     }
 }
@@ -120,15 +119,18 @@ impl Runner {
         if !held.acquire.renew && !held.acquire.bind {
             return;
         }
+        if self.session.is_gone() {
+            return self.repeat_until_answered(held.cancel());
+        }
         let held = Rc::new(held);
-        self.session.kept.borrow_mut().locks.push(held.clone());
+        self.session.upheld.borrow_mut().locks.push(held.clone());
         if held.acquire.renew {
             tokio::task::spawn_local(renew(held, fence));
         }
     }
 
     /// Sends a call that changes nothing when it is repeated, until L2 has answered it.
-    fn repeat_until_answered(&self, call: Call) {
+    pub(super) fn repeat_until_answered(&self, call: Call) {
         let runner = self.clone();
         tokio::task::spawn_local(async move { runner.repeat(&call).await });
     }
@@ -183,7 +185,7 @@ async fn renew(held: Rc<Held>, fence: u64) {
 }
 
 /// Ends the locks that were bound to a connection that is over.
-pub(super) async fn release_bound(_worker: Rc<Worker>, locks: Vec<Rc<Held>>) {
+pub(super) async fn release_bound(locks: Vec<Rc<Held>>) {
     for held in locks {
         if !held.over.replace(true) && held.acquire.bind {
             held.runner.repeat(&held.cancel()).await;
@@ -195,17 +197,17 @@ impl Session {
     /// The client has released this lock.
     pub(super) fn let_go(&self, release: &Release) {
         let is_it = |held: &Rc<Held>| held.acquire.name == release.name && held.token == release.token;
-        let mut kept = self.kept.borrow_mut();
-        kept.locks.iter().filter(|held| is_it(held)).for_each(|held| held.over.set(true));
-        kept.locks.retain(|held| !is_it(held));
+        let mut upheld = self.upheld.borrow_mut();
+        upheld.locks.iter().filter(|held| is_it(held)).for_each(|held| held.over.set(true));
+        upheld.locks.retain(|held| !is_it(held));
     }
 
     fn forget(&self, lost: &Rc<Held>) {
-        self.kept.borrow_mut().locks.retain(|held| !Rc::ptr_eq(held, lost));
+        self.upheld.borrow_mut().locks.retain(|held| !Rc::ptr_eq(held, lost));
     }
 
     /// Whether there is nobody any more to whom a reply could go.
-    pub(super) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         self.is_shut.get() || self.state.try_borrow().is_ok_and(|st| st.closed || st.at_end)
     }
 }

@@ -82,10 +82,14 @@ impl Session {
 
     /// Unread output has its bounds: none for normal clients, 32 MiB for subscribers.
     fn check_output_limits(&self, worker: &Worker, st: &State, unread: usize) {
+        if self.is_shut.get() {
+            return;
+        }
         let live = worker.live();
         let limits = &live.config.limits;
         let over = |max: u64| max > 0 && unread as u64 > max;
-        let subscribed = st.pin.as_ref().is_some_and(|pin| pin.link.pinned.subscriptions() > 0);
+        let subscribed = st.pin.as_ref().is_some_and(|pin| pin.link.pinned.subscriptions() > 0)
+            || st.embedded.as_ref().is_some_and(|embedded| embedded.caller.is_subscriber());
         let hard = match (st.identity.authenticated, subscribed) {
             (false, _) => over(limits.unauth_output_bytes_max),
             (true, true) => over(limits.pubsub_output_bytes_max),

@@ -13,6 +13,15 @@ use crate::resp;
 use crate::upstream::{Frame, Link};
 use crate::worker::Worker;
 
+impl PinnedReply {
+    /// Nobody will learn of the reply.
+    pub fn abandon(self) {
+        if let PinnedReply::Exec(executed) = self {
+            Scripted::abandon(executed.scripts);
+        }
+    }
+}
+
 impl Session {
     /// A reply on the session's own link.
     pub fn pinned_reply(
@@ -28,7 +37,7 @@ impl Session {
             let mut st = self.state.borrow_mut();
             let is_mine = st.pin.as_ref().is_some_and(|pin| Rc::ptr_eq(&pin.link, link));
             if st.closed || !is_mine {
-                return;
+                return meaning.abandon();
             }
             let reply = frame.as_slice();
             let refused = reply.starts_with(b"-");

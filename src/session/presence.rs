@@ -15,7 +15,6 @@ use crate::state::presence::hints::{self, Hint};
 use crate::state::presence::{self, Beat, Cause, Entry, Join, Left};
 use crate::state::{Reply, understood};
 use crate::upstream::Failure;
-use crate::worker::Worker;
 
 /// An entry that was joined with BIND.
 pub(super) struct Bound {
@@ -67,7 +66,12 @@ impl Runner {
             return;
         }
         let bound = Rc::new(Bound { join: join.clone(), runner: self.clone(), over: Cell::new(false) });
-        let before = self.session.kept.borrow_mut().entries.insert(join.entry.clone(), bound.clone());
+        if self.session.is_gone() {
+            let entries = HashMap::from([(join.entry.clone(), bound)]);
+            tokio::task::spawn_local(leave_bound(self.session.binding_for(join), entries));
+            return;
+        }
+        let before = self.session.upheld.borrow_mut().entries.insert(join.entry.clone(), bound.clone());
         if let Some(before) = before {
             before.over.set(true);
         }
@@ -76,7 +80,7 @@ impl Runner {
 
     /// LEAVE was answered: its hints lead nowhere any more.
     pub(super) fn left(&self, entry: Entry, frame: &[u8]) {
-        if let Some(bound) = self.session.kept.borrow_mut().entries.remove(&entry) {
+        if let Some(bound) = self.session.upheld.borrow_mut().entries.remove(&entry) {
             bound.over.set(true);
         }
         let value = understood(frame).ok();
@@ -100,7 +104,7 @@ impl Runner {
         };
         let mut count = 0;
         for entry in entries {
-            if let Some(bound) = self.session.kept.borrow_mut().entries.remove(&entry) {
+            if let Some(bound) = self.session.upheld.borrow_mut().entries.remove(&entry) {
                 bound.over.set(true);
             }
             let frame = self.call(&entry.left(&self.naming, Cause::Client, b"")).await?;
@@ -171,7 +175,7 @@ async fn keep_up(bound: Rc<Bound>) {
         match Beat::parse_all(&frame).ok().and_then(|beats| beats.first().copied()) {
             Some(Beat::Moved) => {
                 bound.over.set(true);
-                runner.session.kept.borrow_mut().entries.remove(&join.entry);
+                runner.session.upheld.borrow_mut().entries.remove(&join.entry);
                 return;
             }
             // A failure now is one beat that is missing.
@@ -186,7 +190,7 @@ async fn keep_up(bound: Rc<Bound>) {
 }
 
 /// Leaves for the entries of a connection that is over.
-pub(super) async fn leave_bound(_worker: Rc<Worker>, binding: Vec<u8>, entries: HashMap<Entry, Rc<Bound>>) {
+pub(super) async fn leave_bound(binding: Vec<u8>, entries: HashMap<Entry, Rc<Bound>>) {
     for (entry, bound) in entries {
         if bound.over.replace(true) {
             continue;
@@ -206,7 +210,7 @@ pub(super) async fn leave_bound(_worker: Rc<Worker>, binding: Vec<u8>, entries: 
 impl Session {
     /// LEAVEALL took these out.
     pub(super) fn drop_entries_of(&self, connection: &[u8]) {
-        self.kept.borrow_mut().entries.retain(|entry, bound| {
+        self.upheld.borrow_mut().entries.retain(|entry, bound| {
             let stays = entry.connection != connection;
             bound.over.set(bound.over.get() || !stays);
             stays
@@ -218,10 +222,10 @@ impl Session {
         if !join.bind {
             return Vec::new();
         }
-        let mut kept = self.kept.borrow_mut();
-        if kept.binding.is_empty() {
-            kept.binding = crate::state::lock::token_text(&random());
+        let mut upheld = self.upheld.borrow_mut();
+        if upheld.binding.is_empty() {
+            upheld.binding = crate::state::lock::token_text(&random());
         }
-        kept.binding.clone()
+        upheld.binding.clone()
     }
 }

@@ -12,6 +12,7 @@ use super::dispatch::Request;
 use super::input::Step;
 use super::kept::Planned;
 use super::locks::Held;
+use super::one_script::OneScript;
 use super::pin::PinnedReply;
 use super::plans::{Plan, Steps, Then, plan, presence_ttl_ms, same_in_a_cluster, session_settings};
 use super::presence::Bound;
@@ -20,15 +21,15 @@ use crate::cache::StripeSet;
 use crate::command::{Group, Row};
 use crate::config::Kind;
 use crate::resp;
-use crate::shared::Place;
+use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Expect, Failure, Frame, Frames, Link, LinkSet, Purpose};
-use crate::worker::{Home, Worker, is_unknown_script};
+use crate::upstream::{Expect, Failure, Frame, Frames, Purpose};
+use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Upheld {
     pub(super) locks: Vec<Rc<Held>>,
     pub(super) entries: HashMap<presence::Entry, Rc<Bound>>,
     /// The session's binding, once it has one.
@@ -65,6 +66,19 @@ impl Runner {
     }
 }
 
+fn not_for_subscribers(row: &Row) -> String {
+    let name = row.name.to_ascii_lowercase();
+    format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+    )
+}
+
+/// Whether keys carry a hash tag; `None`: the Redis where they live must be asked first.
+pub(super) fn naming_of(places: &Places, home: &Home, command: &state::Command) -> Option<bool> {
+    let is_disabled = places.of(command.kind()) == Place::Nowhere;
+    home.tagged().or_else(|| (is_disabled || same_in_a_cluster(command)).then_some(false))
+}
+
 pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
@@ -84,11 +98,7 @@ impl Session {
         let subscriber = st.pin.as_ref().is_some_and(|pin| pin.refuses_other_commands(resp3))
             || st.embedded.as_ref().is_some_and(|e| !resp3 && e.caller.is_subscriber());
         if subscriber {
-            let name = row.name.to_ascii_lowercase();
-            let text = format!(
-                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
-            );
-            self.error_here(worker, st, &text);
+            self.error_here(worker, st, &not_for_subscribers(row));
             return Step::Next;
         }
         if st.pin.is_none() && self.show_kept(worker, st, request, row) {
@@ -112,22 +122,17 @@ impl Session {
         if apart && let Some(step) = self.goes_apart(worker, st, kind, &home, in_multi) {
             return step;
         }
-        let tagged = match (home.tagged(), &home) {
-            (Some(tagged), _) => tagged,
-            (None, Home::Redis(links))
-                if places.of(kind) != Place::Nowhere && !same_in_a_cluster(&command) =>
-            {
-                match self.ask_for_slots(worker, st, links) {
-                    Ok(step) => return step,
-                    // Limits are answered without their Redis too.
-                    Err(_) if kind == Kind::Ratelimit => false,
-                    Err(failure) => {
-                        self.fail_here(worker, st, &failure);
-                        return Step::Next;
-                    }
+        let tagged = match naming_of(places, &home, &command) {
+            Some(tagged) => tagged,
+            None => match self.ask_for_slots(worker, st, &home) {
+                Ok(step) => return step,
+                // Limits are answered without their Redis too.
+                Err(_) if kind == Kind::Ratelimit => false,
+                Err(failure) => {
+                    self.fail_here(worker, st, &failure);
+                    return Step::Next;
                 }
-            }
-            _ => false,
+            },
         };
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
@@ -160,12 +165,8 @@ impl Session {
     }
 
     /// How keys are named depends on whether their Redis is a cluster.
-    fn ask_for_slots(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        st: &State,
-        links: &Rc<LinkSet>,
-    ) -> Result<Step, Failure> {
+    fn ask_for_slots(self: &Rc<Self>, worker: &Rc<Worker>, st: &State, home: &Home) -> Result<Step, Failure> {
+        let Home::Redis(links) = home else { return Ok(Step::Next) };
         let link = links.plain(worker, st.identity.resp3)?;
         let ask = resp::encode_request(&[b"INFO", b"cluster"]);
         let turn = Turn::Slots(links.upstream.remote.clone());
@@ -362,6 +363,17 @@ impl Scripted {
         Some(out)
     }
 
+    /// EXEC's outcome will not reach the client, who has left: what was bound to it must not outlive it.
+    pub(super) fn abandon(scripts: Vec<Scripted>) {
+        for Scripted { after, runner, .. } in scripts {
+            match after {
+                After::Acquired(held) if held.acquire.bind => runner.repeat_until_answered(held.cancel()),
+                After::Joined(join) if join.bind => runner.keep_entry(&join),
+                _ => {}
+            }
+        }
+    }
+
     fn follow(self, element: &[u8]) {
         let Scripted { after, runner, .. } = self;
         if element.starts_with(b"-") || element.starts_with(b"!") {
@@ -377,74 +389,6 @@ impl Scripted {
             After::Joined(join) => runner.keep_entry(&join),
             After::LeftAll(connection) => runner.session.drop_entries_of(&connection),
             After::Answered(_) => {}
-        }
-    }
-}
-
-/// A command's one script, which was sent.
-pub struct OneScript {
-    runner: Runner,
-    /// The command's place among its session's requests.
-    seq: u64,
-    call: Call,
-    writes: StripeSet,
-    then: Then,
-}
-
-impl OneScript {
-    /// Before the reply is handed over, L1 shows nothing from before the script any more.
-    pub fn answered(self: Box<Self>, link: &Link, frame: Frame<'_>) {
-        let frame = frame.as_slice();
-        if is_unknown_script(frame) {
-            return self.send_again();
-        }
-        let OneScript { runner, seq, call, writes, then } = *self;
-        let (worker, session) = (&runner.worker, &runner.session);
-        worker.bump(&writes);
-        runner.has_passed(&call, &then);
-        let mut converted = Vec::new();
-        let reply = match call.reply.is_as_said(runner.resp3) {
-            true => frame,
-            false => {
-                call.reply.convert(frame, runner.resp3, &mut converted);
-                &converted
-            }
-        };
-        runner.follow(then, frame);
-        match writes.is_unknown() {
-            true => worker.hold_for_barrier(link, session.asker(seq), Bytes::copy_from_slice(reply)),
-            false => session.answer(worker, seq, Frame::Borrowed(reply)),
-        }
-    }
-
-    /// Somebody flushed L2's scripts: nothing was executed.
-    fn send_again(self: Box<Self>) {
-        let worker = self.runner.worker.clone();
-        let link = match &self.runner.home {
-            Home::Redis(links) => links.plain(&worker, false),
-            Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
-        };
-        match link {
-            Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),
-            Err(failure) => self.failed(failure),
-        }
-    }
-
-    /// Whether what it writes is known by pushes alone.
-    pub fn writes_unknown_keys(&self) -> bool {
-        self.writes.is_unknown()
-    }
-
-    pub fn failed(self: Box<Self>, failure: Failure) {
-        let OneScript { runner, seq, writes, then, .. } = *self;
-        let (worker, session) = (&runner.worker, &runner.session);
-        worker.bump(&writes);
-        match runner.without_l2(&then, &failure) {
-            Some(reply) => session.answer(worker, seq, Frame::Owned(reply.into())),
-            None if writes.is_unknown() && matches!(failure, Failure::Unknown) => {
-                worker.hold_failure_for_barrier(session.asker(seq), failure);
-            }
-            None => session.fail(worker, seq, failure),
         }
     }
 }
@@ -465,7 +409,7 @@ impl Runner {
     }
 
     /// What passed by L1 may be ahead of what that holds.
-    fn has_passed(&self, call: &Call, then: &Then) {
+    pub(super) fn has_passed(&self, call: &Call, then: &Then) {
         if let (Then::Validated(_), Some(cache), Some(key)) =
             (then, &self.worker.shared.cache, call.keys.first())
         {
@@ -514,12 +458,18 @@ impl Runner {
 
 impl Session {
     /// The connection is over: what was bound to it ends, and nothing is kept up any more.
-    pub(super) fn drop_kept(self: &Rc<Self>, worker: &Rc<Worker>) {
-        let kept = std::mem::take(&mut *self.kept.borrow_mut());
-        if kept.locks.is_empty() && kept.entries.is_empty() {
+    pub(super) fn drop_upheld(&self) {
+        let mut upheld = self.upheld.borrow_mut();
+        // What is granted from here on is of the same binding.
+        let upheld = Upheld {
+            locks: std::mem::take(&mut upheld.locks),
+            entries: std::mem::take(&mut upheld.entries),
+            binding: upheld.binding.clone(),
+        };
+        if upheld.locks.is_empty() && upheld.entries.is_empty() {
             return;
         }
-        tokio::task::spawn_local(super::locks::release_bound(worker.clone(), kept.locks));
-        tokio::task::spawn_local(super::presence::leave_bound(worker.clone(), kept.binding, kept.entries));
+        tokio::task::spawn_local(super::locks::release_bound(upheld.locks));
+        tokio::task::spawn_local(super::presence::leave_bound(upheld.binding, upheld.entries));
     }
 }

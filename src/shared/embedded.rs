@@ -1,5 +1,8 @@
 //! Builds the embedded engine: its settings, and where goes what it has to tell.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio::sync::mpsc;
 
 use super::{Errand, Mail, Waiters};
@@ -16,6 +19,7 @@ const LISTENER: u64 = u64::MAX - 1;
 /// The engine in the place of L2. What it has to tell a session goes to the session's worker; what it tells of locks, to
 /// those who wait.
 pub(super) fn serving(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiters: Waiters) -> Engine {
+    let posts: Vec<Post> = mailboxes.into_iter().map(Post::new).collect();
     let deliver = move |delivery: Delivery| {
         let (caller, frame, ends_wait) = match delivery {
             Delivery::Push { caller, frame } => (caller, frame, false),
@@ -32,8 +36,8 @@ pub(super) fn serving(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waite
                 session.told(worker, frame, ends_wait);
             }
         });
-        if let Some(mailbox) = mailboxes.get(worker) {
-            post(mailbox, errand);
+        if let Some(post) = posts.get(worker) {
+            post.send(errand);
         }
     };
     let engine = Engine::new(settings(config), Box::new(deliver));
@@ -61,6 +65,7 @@ pub(super) fn limits() -> Engine {
 /// in L2, where subscribers are.
 pub(super) fn beside(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiters: Waiters) -> Engine {
     let wakes = wakes(config);
+    let post = mailboxes.into_iter().next().map(Post::new);
     let deliver = move |delivery: Delivery| {
         let Delivery::Push { frame, .. } = delivery else { return };
         let Some((channel, message)) = published(&frame) else { return };
@@ -70,8 +75,8 @@ pub(super) fn beside(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiter
         let publish = resp::encode_request(&[b"PUBLISH", channel, message]);
         let errand: Errand = Box::new(move |worker| worker.publish_in_l2(&publish));
         // Always the same worker: events keep their order.
-        if let Some(mailbox) = mailboxes.first() {
-            post(mailbox, errand);
+        if let Some(post) = &post {
+            post.send(errand);
         }
     };
     let engine = Engine::new(settings(config), Box::new(deliver));
@@ -90,12 +95,50 @@ fn wakes(config: &Config) -> Vec<u8> {
     wake_channel(&Naming { prefix: config.prefix(Kind::Lock).into(), tagged: false })
 }
 
-/// Where the mailbox is full, the errand waits for room.
-fn post(mailbox: &mpsc::Sender<Mail>, errand: Errand) {
-    if let Err(mpsc::error::TrySendError::Full(mail)) = mailbox.try_send(Mail::Errand(errand)) {
-        let mailbox = mailbox.clone();
-        // It fails only where the worker has ended, and its sessions with it.
-        std::thread::spawn(move || drop(mailbox.blocking_send(mail)));
+/// The way to a worker's mailbox. Keeps the order, and never waits, since the engine is locked meanwhile: what finds no
+/// room is carried by a thread for as long as there is such.
+#[derive(Clone)]
+struct Post {
+    mailbox: mpsc::Sender<Mail>,
+    behind: Arc<Mutex<Behind>>,
+}
+
+/// What finds no room. The lock is held for a push, a pop, or an attempt to hand over.
+#[derive(Default)]
+struct Behind {
+    mail: VecDeque<Mail>,
+    is_carried: bool,
+}
+
+impl Post {
+    fn new(mailbox: mpsc::Sender<Mail>) -> Post {
+        Post { mailbox, behind: Arc::default() }
+    }
+
+    fn send(&self, errand: Errand) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mail = Mail::Errand(errand);
+        if behind.is_carried {
+            return behind.mail.push_back(mail);
+        }
+        // It fails otherwise only where the worker has ended, and its sessions with it.
+        if let Err(mpsc::error::TrySendError::Full(mail)) = self.mailbox.try_send(mail) {
+            behind.mail.push_back(mail);
+            behind.is_carried = true;
+            let post = self.clone();
+            std::thread::spawn(move || while post.carry() {});
+        }
+    }
+
+    /// Whether there is more to carry.
+    fn carry(&self) -> bool {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mail) = behind.mail.pop_front() else {
+            behind.is_carried = false;
+            return false;
+        };
+        drop(behind);
+        self.mailbox.blocking_send(mail).is_ok()
     }
 }
 

@@ -11,12 +11,19 @@ use crate::resp::encode_request;
 pub struct Script {
     pub name: &'static str,
     pub text: &'static str,
+    /// Whether it writes keys that it finds by an index and cannot declare.
+    pub finds_keys: bool,
     sha: OnceLock<String>,
 }
 
 impl Script {
     pub const fn new(name: &'static str, text: &'static str) -> Script {
-        Script { name, text, sha: OnceLock::new() }
+        Script { name, text, finds_keys: false, sha: OnceLock::new() }
+    }
+
+    pub const fn finding_keys(mut self) -> Script {
+        self.finds_keys = true;
+        self
     }
 
     /// The SHA-1 of the text in hexadecimal digits: its name in EVALSHA.

@@ -23,15 +23,15 @@ mod validated;
 pub use token::{Fresh, KeyMode, Tag, Token};
 pub use validated::{Use, Validated, Verdict};
 
-static CREATE: Script = script!("session_create", "", "session_shared");
+static CREATE: Script = script!("session_create", "", "session_shared").finding_keys();
 static VALIDATE: Script = script!("session_validate", "no-writes", "session_shared");
-static TOUCH: Script = script!("session_touch", "allow-oom", "session_shared");
-static SET: Script = script!("session_set", "", "session_shared");
-static ROTATE: Script = script!("session_rotate", "", "session_shared");
-static DESTROY: Script = script!("session_destroy", "allow-oom", "session_shared");
-static REVOKE: Script = script!("session_revoke", "allow-oom", "session_shared");
-static DESTROYALL: Script = script!("session_destroyall", "allow-oom", "session_shared");
-static LIST: Script = script!("session_list", "allow-oom", "session_shared");
+static TOUCH: Script = script!("session_touch", "allow-oom", "session_shared").finding_keys();
+static SET: Script = script!("session_set", "", "session_shared").finding_keys();
+static ROTATE: Script = script!("session_rotate", "", "session_shared").finding_keys();
+static DESTROY: Script = script!("session_destroy", "allow-oom", "session_shared").finding_keys();
+static REVOKE: Script = script!("session_revoke", "allow-oom", "session_shared").finding_keys();
+static DESTROYALL: Script = script!("session_destroyall", "allow-oom", "session_shared").finding_keys();
+static LIST: Script = script!("session_list", "allow-oom", "session_shared").finding_keys();
 
 pub static SCRIPTS: &[&Script] =
     &[&CREATE, &VALIDATE, &TOUCH, &SET, &ROTATE, &DESTROY, &REVOKE, &DESTROYALL, &LIST];

@@ -13,14 +13,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::{self, Login, Refusal};
-use super::pending::{Expect, Failure, Frame, Pending};
+use super::pending::{Expect, Failure, Pending};
 use super::pinned::PinnedState;
 use super::{LinkSet, replies};
 use crate::cache::Lease;
 use crate::clock::Moment;
 use crate::command::Group;
 use crate::net::{BIG_PIECE_BYTES, Incoming, OutBuf, Stream};
-use crate::resp::{ReplyScan, ReplyScanner};
+use crate::resp::ReplyScanner;
 use crate::session::Session;
 use crate::worker::{Told, Worker};
 
@@ -167,7 +167,7 @@ impl Link {
 
     /// The time in a reply to TIME. Who is refused it is not asked again: refusals stand in L2's ACL LOG.
     pub fn told(&self, frame: &[u8]) -> Told {
-        self.timeless.set(self.timeless.get() || frame.starts_with(b"-"));
+        self.timeless.set(self.timeless.get() || frame.starts_with(b"-NOPERM"));
         Told::parse(frame)
     }
 
@@ -418,69 +418,6 @@ impl Link {
         io::Error::new(io::ErrorKind::InvalidData, reason)
     }
 
-    /// Handles the whole frames of a buffer that is not kept; returns how much of it is done with.
-    fn small_frames(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        bytes: &[u8],
-        scanner: &mut ReplyScanner,
-        now: Moment,
-    ) -> Result<usize, &'static str> {
-        let mut at = 0;
-        loop {
-            match scanner.scan(&bytes[at..]) {
-                ReplyScan::Complete(frame) => {
-                    let whole = &bytes[at..at + frame.len];
-                    self.frame(worker, frame.kind, Frame::Borrowed(whole), now)?;
-                    at += frame.len;
-                }
-                ReplyScan::Incomplete => return Ok(at),
-                ReplyScan::Malformed => return Err("bytes that are no reply"),
-            }
-        }
-    }
-
-    /// The same for a buffer that has grown over several reads; large frames are taken out of it without a copy.
-    fn large_frames(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        input: &mut BytesMut,
-        scanner: &mut ReplyScanner,
-        now: Moment,
-    ) -> Result<(), &'static str> {
-        loop {
-            match scanner.scan(input) {
-                ReplyScan::Complete(frame) => {
-                    let whole = input.split_to(frame.len);
-                    match frame.len < BIG_PIECE_BYTES {
-                        true => self.frame(worker, frame.kind, Frame::Borrowed(&whole), now)?,
-                        false => self.frame(worker, frame.kind, Frame::Owned(whole.freeze()), now)?,
-                    }
-                }
-                ReplyScan::Incomplete => return Ok(()),
-                ReplyScan::Malformed => return Err("bytes that are no reply"),
-            }
-        }
-    }
-
-    fn frame(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        kind: u8,
-        frame: Frame<'_>,
-        now: Moment,
-    ) -> Result<(), &'static str> {
-        if kind == b'>' {
-            return replies::push(worker, self, frame.as_slice());
-        }
-        let pending = self.pop_pending().ok_or("a reply that nobody asked for")?;
-        let took = now.since(pending.sent);
-        self.note_round_trip(took);
-        worker.metrics.latency(pending.group, took);
-        replies::reply(worker, self, pending, frame);
-        Ok(())
-    }
-
     pub(super) fn pop_pending(&self) -> Option<Pending> {
         self.pending.borrow_mut().pop_front()
     }
@@ -488,7 +425,7 @@ impl Link {
         self.pending.borrow_mut().front_mut().map(look)
     }
 
-    fn note_round_trip(&self, took: Duration) {
+    pub(super) fn note_round_trip(&self, took: Duration) {
         let smoothed = (self.round_trip.get() * 15 + took) / 16;
         self.round_trip.set(smoothed.min(Duration::from_millis(250)));
     }

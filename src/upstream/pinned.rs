@@ -430,5 +430,8 @@ pub(super) fn failed(worker: &Rc<Worker>, asker: Asker, expect: PinnedExpect, fa
     {
         asker.session.push(worker, parts.into());
     }
+    if asker.session.is_gone() {
+        expect.meaning.abandon();
+    }
     asker.session.fail(worker, asker.seq, failure);
 }

@@ -1,12 +1,20 @@
 //! Cacheable reads: what L1 says to a request, and how one becomes a fill.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::Worker;
-use crate::cache::{Admission, Cache, Entry, Follower, Joined, RequestId, Scope, key_of};
-use crate::command::{Group, Row, Shape};
+use crate::cache::{
+    Admission, Cache, Entry, Flight, Follower, Joined, Life, LifeLimits, RequestId, Scope, Stripe, key_of,
+    life,
+};
+use crate::command::{Group, ROWS, Row, Shape};
 use crate::resp;
-use crate::upstream::{Asker, Each, Expect, Fill, FillEach, LinkSet};
+use crate::shared::{Landing, Mail};
+use crate::upstream::{Asker, Each, Expect, Fill, FillEach, Frame, LinkSet, User};
 
 /// The read that stands behind every fill.
 pub fn pttl(key: &[u8]) -> Vec<u8> {
@@ -154,5 +162,82 @@ impl Worker {
             link.send(self, &pttl(key_of(id)), Expect::FillEachTtl, Group::Other);
         }
         true
+    }
+
+    /// How long this reply may live, by its key's rules and its PTTL in L2.
+    pub fn life_of(&self, id: &RequestId<'_>, reply: &[u8], pttl_ms: i64) -> Option<Life> {
+        self.life_of_key(key_of(id), id, reply, pttl_ms)
+    }
+
+    /// The same for a request that does not name its key.
+    pub fn life_of_key(&self, key: &[u8], id: &RequestId<'_>, reply: &[u8], pttl_ms: i64) -> Option<Life> {
+        let live = self.live.borrow();
+        let cache = &live.config.cache;
+        let verdict = live.rules.verdict(key);
+        if !verdict.cache || reply.len() > self.reply_bytes_max() {
+            return None;
+        }
+        let row = &ROWS[usize::from(id.command)];
+        let mut ttl = verdict.ttl;
+        if id.scope.user != User::OWN {
+            ttl = ttl.min(Duration::from_secs(cache.foreign_ttl_seconds));
+        }
+        if row.name.starts_with('H') && self.shared.fields_expire.load(std::sync::atomic::Ordering::Relaxed) {
+            ttl = ttl.min(Duration::from_secs(1));
+        }
+        let limits = LifeLimits {
+            ttl,
+            negative_ttl: verdict.negative_ttl.min(ttl),
+            stale_ms_max: verdict.stale_for.as_millis().min(u128::from(u32::MAX)) as u32,
+            jitter_percent: cache.jitter_percent,
+        };
+        life(row.name, reply, pttl_ms, &limits, self.random())
+    }
+
+    /// Stores an entry, if its flight may and its stamps still hold.
+    pub fn store(&self, cache: &Cache, flight: &Flight, entry: Entry) {
+        let key_hash = entry.key_hash;
+        if flight.may_fill() && cache.fill(&mut self.front.borrow_mut(), entry, self.now()) {
+            self.metrics.l1_fills.add(1);
+        } else {
+            self.metrics.l1_fills_refused.add(1);
+            cache.sketch.fill_was_wasted(key_hash, self.now());
+        }
+    }
+
+    /// A flight has ended: its followers get the reply, or read by themselves.
+    pub fn land(self: &Rc<Self>, flight: &Arc<Flight>, reply: Option<&[u8]>) {
+        let Some(cache) = &self.shared.cache else { return };
+        let wire = flight.id().wire;
+        for to in cache.flights.land(flight) {
+            if to.worker == self.id {
+                self.follower_reply(to, reply.map(Frame::Borrowed), wire);
+                continue;
+            }
+            let landing = match reply {
+                Some(reply) => {
+                    Landing::Reply { reply: Bytes::copy_from_slice(reply), stripe: flight.id().stripe }
+                }
+                None => Landing::ReadAgain(Bytes::copy_from_slice(wire)),
+            };
+            self.mail(to.worker, Mail::Landed(to, landing));
+        }
+    }
+
+    /// The reply came over another worker's link: it may be ahead of what this worker's links have told.
+    pub(super) fn landed_elsewhere(self: &Rc<Self>, to: Follower, reply: Bytes, stripe: Stripe) {
+        let Some(session) = self.session(to.session) else { return };
+        if let Some(cache) = &self.shared.cache {
+            session.passed_read(self, cache, stripe);
+        }
+        session.answer(self, to.seq, Frame::Owned(reply));
+    }
+
+    pub(super) fn follower_reply(self: &Rc<Self>, to: Follower, reply: Option<Frame<'_>>, wire: &[u8]) {
+        let Some(session) = self.session(to.session) else { return };
+        match reply {
+            Some(reply) => session.answer(self, to.seq, reply),
+            None => session.read_again(self, to.seq, wire),
+        }
     }
 }

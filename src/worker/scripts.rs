@@ -38,8 +38,7 @@ impl Worker {
         if !call.script.writes() {
             return StripeSet::None;
         }
-        // Some reach other sessions of a user by an index.
-        if call.script.name.starts_with("session_") {
+        if call.script.finds_keys {
             return StripeSet::Unknown;
         }
         let stripes: SmallVec<[Stripe; 4]> =

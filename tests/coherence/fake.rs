@@ -38,6 +38,7 @@ fn a_held_reply_waits_with_all_that_is_behind_it() {
     let gate = fake.hold(Side::Reply, tracked(&["GET", "k"]));
     link.send_raw(b"GET k\r\nPTTL k\r\n").unwrap();
     let held = gate.next();
+    fake.await_count("PTTL", 1, |frame| frame.side == Side::Request && frame.named("PTTL"));
     redis.client().call(&["SET", "k", "new"]);
     link.expect_silence(Duration::from_millis(20));
     held.pass_between(&invalidate(&["a", "k"]), &invalidate_all());

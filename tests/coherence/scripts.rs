@@ -186,6 +186,40 @@ fn a_barrier_does_not_trust_a_clock_that_was_set_back() {
 }
 
 #[test]
+fn a_script_that_keeps_redis_busy_does_not_end_early_barriers() {
+    let l2 = Scripted::new();
+    let mut session = l2.daemon.client();
+    l2.direct().call(&words("CONFIG SET busy-reply-threshold 50"));
+    l2.direct().call(&["SET", "k", "v"]);
+    l2.warm(&mut session, &["GET", "k"]);
+    let slow = "local t = redis.call('TIME') local till = t[1] * 1000000 + t[2] + 300000 \
+                repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > till return 1";
+    session.call(&owned(&["EVAL", slow, "0"]));
+    l2.warm(&mut session, &["GET", "k"]);
+    let asked = || l2.fake.count(|frame| frame.side == Side::Request && frame.tracked && frame.named("TIME"));
+    let before = asked();
+    (0..20).for_each(|_| drop(session.call(&words("EVAL return(1) 0"))));
+    assert!(asked() - before >= 20, "{} of 20 scripts had their barrier beside them", asked() - before);
+}
+
+#[test]
+fn what_a_command_finds_by_an_index_inside_a_transaction_is_seen_once_exec_is_answered() {
+    let l2 = Scripted::new();
+    let mut sessions = l2.sessions(8);
+    for i in 0..8 {
+        let users = format!("presence:channel:room{i}:users");
+        ok(&mut sessions[0], &format!("PRESENCE.JOIN room{i} ann c1"));
+        l2.warm(&mut sessions[i], &["SMEMBERS", &users]);
+        let pushes = l2.fake.hold(Side::Push, |frame| frame.tracked);
+        let writer = &mut sessions[(i + 1) % 8];
+        ok(writer, "MULTI");
+        assert_eq!(writer.text(&words("PRESENCE.LEAVEALL c1")), "+QUEUED");
+        assert_eq!(show(&writer.call(&["EXEC"])), "*1\r\n:1\r\n");
+        all_see_despite(pushes, &mut sessions, &["SMEMBERS", &users], b"*0\r\n", "EXEC's reply");
+    }
+}
+
+#[test]
 fn read_only_scripts_need_no_barrier() {
     let setup = Setup::new();
     let mut session = setup.daemon.client();

@@ -98,6 +98,22 @@ fn a_subscriber_that_does_not_read_is_closed_at_the_hard_limit() {
 }
 
 #[test]
+fn without_a_redis_a_subscriber_that_does_not_read_is_closed_too() {
+    let daemon = Daemon::spawn_as("", &[("MADCACHE_LIMITS_PUBSUB_OUTPUT_BYTES_MAX", "2MiB")], |command| {
+        command.env_remove("MADCACHE_UPSTREAM_URL");
+    })
+    .ready();
+    let slow = subscriber(&daemon);
+    let mut publisher = daemon.client();
+    let piece = "x".repeat(64 * 1024);
+    eventually("the subscriber that does not read is closed", || {
+        publisher.text(&["PUBLISH", "news", &piece]) == ":0"
+    });
+    assert_eq!(daemon.stat("closed_slow_readers"), 1);
+    drop(slow);
+}
+
+#[test]
 fn a_subscriber_above_the_soft_limit_is_closed_after_its_time_and_not_before() {
     let redis = Redis::start();
     let daemon = Daemon::start_with(

@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 
 use crate::stands::embedded_with_file;
+use crate::support::fake_l2::{FakeL2, Side};
 use crate::support::{Client, Daemon, Redis, encode, eventually};
 use crate::{fields, send, shown};
 
@@ -104,4 +105,50 @@ fn what_was_sent_behind_the_acquire_is_executed_still() {
         assert!(replies.ends_with("\r\n:2\r\n$1\r\n2\r\n"), "{replies}");
         assert_eq!(waiters(&mut holder), "0");
     }
+}
+
+#[test]
+fn an_entry_that_is_bound_to_a_client_which_left_meanwhile_leaves_too() {
+    let redis = Redis::start();
+    let fake = FakeL2::start(&redis);
+    let daemon = Daemon::start_with(&fake.url(), &[]);
+    let mut probe = redis.client();
+    let join = madcache::state::scripts().find(|script| script.name == "presence_join").expect("a script");
+    for round in 0..5 {
+        let joins = fake.hold(Side::Reply, |frame| frame.carries(join.sha()) || frame.carries(join.text));
+        let mut client = daemon.client();
+        send(&mut client, &format!("PRESENCE.JOIN room ann c{round} BIND"));
+        let joined = joins.next();
+        assert_eq!(probe.text(&["SCARD", "presence:channel:room:users"]), ":1");
+        let clients = daemon.stat("clients");
+        drop(client);
+        eventually("its client has left", || daemon.stat("clients") < clients);
+        joined.pass();
+        eventually("nobody is there", || probe.text(&["SCARD", "presence:channel:room:users"]) == ":0");
+    }
+}
+
+#[test]
+fn what_a_transaction_bound_to_a_client_that_left_meanwhile_ends_too() {
+    let redis = Redis::start();
+    let fake = FakeL2::start(&redis);
+    let daemon = Daemon::start_with(&fake.url(), &[]);
+    let (mut probe, mut other) = (redis.client(), daemon.client());
+    let replies = fake.hold(Side::Reply, |frame| frame.named("EXEC"));
+    let mut client = daemon.client();
+    for line in ["MULTI", "LOCK.ACQUIRE z 600000 BIND", "PRESENCE.JOIN z u c TTL 600000 BIND"] {
+        send(&mut client, line);
+        client.read_frame();
+    }
+    send(&mut client, "EXEC");
+    let executed = replies.next();
+    assert_eq!(probe.text(&["EXISTS", "lock:z", "presence:channel:z:users"]), ":2");
+    let clients = daemon.stat("clients");
+    // A reset, as of a process that has crashed with something left to read.
+    socket2::SockRef::from(client.stream()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    eventually("its client has left", || daemon.stat("clients") < clients);
+    executed.pass();
+    eventually("the lock is free", || shown(&mut other, "LOCK.INFO z") == "nil");
+    eventually("nobody is there", || probe.text(&["EXISTS", "presence:channel:z:users"]) == ":0");
 }

@@ -11,6 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::{SILENCE_MAX, Waiter, Worker};
@@ -52,6 +53,8 @@ struct Begun {
     earliest: Told,
     outstanding: usize,
     waiters: Vec<Waiter>,
+    /// `Shared::first_fills` before the links were chosen: one that filled for the first time since was not asked.
+    first_fills: u64,
 }
 
 /// L2's time at one moment here, to see whether its clock was set back.
@@ -132,6 +135,7 @@ impl Worker {
     /// Begins a round for each link that was sent such writes; at the tick's end, before anything is written.
     pub(in crate::worker) fn start_early_barriers(self: &Rc<Self>) {
         for link in self.barriers.early.links.take() {
+            let first_fills = self.shared.first_fills.load(SeqCst);
             let mine = self.upstream.filled_links();
             if !link.tells_time() || !mine.iter().all(|link| link.tells_time()) {
                 continue;
@@ -143,7 +147,8 @@ impl Worker {
             }
             self.metrics.barriers.add(1);
             let round = self.next_round();
-            let begun = Begun { marked: None, earliest: Told::ALL, outstanding, waiters: Vec::new() };
+            let begun =
+                Begun { marked: None, earliest: Told::ALL, outstanding, waiters: Vec::new(), first_fills };
             self.barriers.early.rounds.borrow_mut().insert(round, begun);
             link.send(self, TIME, Expect::Mark(round), Group::Other);
             link.marks.borrow_mut().push_back(round);
@@ -189,10 +194,12 @@ impl Worker {
     /// Ends a round once the mark and all tracked links have told their times.
     fn conclude(self: &Rc<Self>, round: u64) {
         let mut rounds = self.barriers.early.rounds.borrow_mut();
-        let Some(Begun { marked: Some((mark, _)), earliest, outstanding: 0, .. }) = rounds.get(&round) else {
+        let Some(Begun { marked: Some((mark, _)), earliest, outstanding: 0, first_fills, .. }) =
+            rounds.get(&round)
+        else {
             return;
         };
-        let proven = mark < earliest;
+        let proven = mark < earliest && *first_fills == self.shared.first_fills.load(SeqCst);
         let waiters = rounds.remove(&round).map(|begun| begun.waiters).unwrap_or_default();
         drop(rounds);
         if proven {

@@ -1,0 +1,79 @@
+//! A shared-state command of one script, from when it was sent to the reply.
+
+use bytes::Bytes;
+
+use super::plans::Then;
+use super::scripted::Runner;
+use crate::cache::StripeSet;
+use crate::command::Group;
+use crate::state::Call;
+use crate::upstream::{Expect, Failure, Frame, Link};
+use crate::worker::{Home, is_unknown_script};
+
+/// A command's one script, which was sent.
+pub struct OneScript {
+    pub(super) runner: Runner,
+    /// The command's place among its session's requests.
+    pub(super) seq: u64,
+    pub(super) call: Call,
+    pub(super) writes: StripeSet,
+    pub(super) then: Then,
+}
+
+impl OneScript {
+    /// Before the reply is handed over, L1 shows nothing from before the script any more.
+    pub fn answered(self: Box<Self>, link: &Link, frame: Frame<'_>) {
+        let frame = frame.as_slice();
+        if is_unknown_script(frame) {
+            return self.send_again();
+        }
+        let OneScript { runner, seq, call, writes, then } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        runner.has_passed(&call, &then);
+        let mut converted = Vec::new();
+        let reply = match call.reply.is_as_said(runner.resp3) {
+            true => frame,
+            false => {
+                call.reply.convert(frame, runner.resp3, &mut converted);
+                &converted
+            }
+        };
+        runner.follow(then, frame);
+        match writes.is_unknown() {
+            true => worker.hold_for_barrier(link, session.asker(seq), Bytes::copy_from_slice(reply)),
+            false => session.answer(worker, seq, Frame::Borrowed(reply)),
+        }
+    }
+
+    /// Somebody flushed L2's scripts: nothing was executed.
+    fn send_again(self: Box<Self>) {
+        let worker = self.runner.worker.clone();
+        let link = match &self.runner.home {
+            Home::Redis(links) => links.plain(&worker, false),
+            Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
+        };
+        match link {
+            Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// Whether what it writes is known by pushes alone.
+    pub fn writes_unknown_keys(&self) -> bool {
+        self.writes.is_unknown()
+    }
+
+    pub fn failed(self: Box<Self>, failure: Failure) {
+        let OneScript { runner, seq, writes, then, .. } = *self;
+        let (worker, session) = (&runner.worker, &runner.session);
+        worker.bump(&writes);
+        match runner.without_l2(&then, &failure) {
+            Some(reply) => session.answer(worker, seq, Frame::Owned(reply.into())),
+            None if writes.is_unknown() && matches!(failure, Failure::Unknown) => {
+                worker.hold_failure_for_barrier(session.asker(seq), failure);
+            }
+            None => session.fail(worker, seq, failure),
+        }
+    }
+}
