@@ -97,10 +97,12 @@ static OWN: &[Own] = &[
     own("MADCACHE|STATS", "", "Tells the daemon's counters, as INFO madcache does", CONSTANT),
 ];
 
-/// The version of the daemon that brought them.
-const SINCE: &str = "0.1.0";
-
 impl Own {
+    /// The version of the daemon that brought it.
+    fn since(&self) -> &'static str {
+        if self.name.starts_with("MADCACHE") { "0.1.0" } else { "0.2.0" }
+    }
+
     /// The command called so, in any case: `lock.acquire`, `madcache|key`.
     fn named(name: &[u8]) -> Option<&'static Own> {
         let row = lookup_name(std::str::from_utf8(name).ok()?)?;

@@ -34,7 +34,7 @@ pub enum Purpose {
     /// Requests and replies that are known to be huge.
     Huge,
     Script,
-    /// Fills, barriers and heartbeats only.
+    /// Fills, barriers and heartbeats only; and checks of limits that were denied before, whose next denial is to be kept.
     Tracked,
     /// Nothing but AUTH.
     Auth,

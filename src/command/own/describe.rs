@@ -1,7 +1,7 @@
 //! Writes what COMMAND INFO and COMMAND DOCS answer about one command, in the shapes of Redis 7.
 
+use super::Own;
 use super::usage::{self, Argument, Kind};
-use super::{Own, SINCE};
 use crate::resp::{array_header, bulk, integer, map_header, set_header, simple};
 
 /// Name, arity, flags, first key, last key, step, categories, tips, key specifications, subcommands.
@@ -38,7 +38,7 @@ pub(super) fn docs(own: &Own, resp3: bool, out: &mut Vec<u8>) {
     map_header(out, parts, resp3);
     let group = own.group();
     let texts =
-        [("summary", own.summary), ("since", SINCE), ("group", &group), ("complexity", own.complexity)];
+        [("summary", own.summary), ("since", own.since()), ("group", &group), ("complexity", own.complexity)];
     for (name, text) in texts {
         field(name, text, out);
     }
