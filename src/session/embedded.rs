@@ -272,9 +272,13 @@ impl Session {
     }
 
     fn embedded_kill(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, request: Request<'_>) -> Step {
-        let Some(kill) = Kill::parse(&request.args) else {
-            self.error_here(worker, st, "ERR syntax error");
-            return Step::Next;
+        // There is one user.
+        let kill = match Kill::parse(&request.args, |user| user == "default") {
+            Ok(kill) => kill,
+            Err(text) => {
+                self.error_here(worker, st, &text);
+                return Step::Next;
+            }
         };
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));

@@ -1,0 +1,83 @@
+//! The daemon without a Redis, and the one before a Redis, beside a real redis-server: what their sessions answer must be
+//! what Redis answers a client.
+
+#[allow(dead_code)]
+mod support;
+
+use support::{Client, Daemon, Redis};
+
+/// One client of Redis, of a daemon before a Redis of its own, and of a daemon without one.
+struct Three {
+    redis: Redis,
+    _behind: Redis,
+    before: Daemon,
+    without: Daemon,
+}
+
+impl Three {
+    fn start() -> Three {
+        let behind = Redis::start();
+        Three {
+            redis: Redis::start(),
+            before: Daemon::start(&behind),
+            without: Daemon::start_with("", &[]),
+            _behind: behind,
+        }
+    }
+
+    /// Each request on connections of its own: the daemons' replies must be Redis's.
+    fn all_answer_alike(&self, requests: &str) {
+        let mut differences = Vec::new();
+        for line in requests.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let request: Vec<&str> = line.split(' ').collect();
+            let reply = |mut client: Client| client.call(&request);
+            let expected = reply(self.redis.client());
+            for (name, client) in [("before", self.before.client()), ("without", self.without.client())] {
+                let answer = reply(client);
+                if answer != expected {
+                    differences.push(format!("{line} {name} a Redis: {answer:?}, but Redis: {expected:?}"));
+                }
+            }
+        }
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+}
+
+#[test]
+fn mistakes_in_client_commands_are_told_in_the_words_of_redis() {
+    Three::start().all_answer_alike(
+        "CLIENT UNBLOCK asd
+         CLIENT UNBLOCK 01
+         CLIENT UNBLOCK +1
+         CLIENT UNBLOCK -5
+         CLIENT UNBLOCK 99999999999999999999
+         CLIENT UNBLOCK 999999
+         CLIENT UNBLOCK 5 whatever
+         CLIENT UNBLOCK asd whatever
+         CLIENT UNBLOCK 5 timeout extra
+         client unblock 5 timeout extra
+         CLIENT UNBLOCK
+         CLIENT KILL ID x
+         CLIENT KILL ID 0
+         CLIENT KILL ID -1
+         CLIENT KILL ID 01
+         CLIENT KILL ID 999999
+         CLIENT KILL ID 999999 ID
+         CLIENT KILL TYPE wrong
+         CLIENT KILL TYPE pubsub ID 999999
+         CLIENT KILL USER wrong
+         CLIENT KILL USER wrong TYPE wrong
+         CLIENT KILL USER default ID 999999
+         CLIENT KILL ID 999999 SKIPME maybe
+         CLIENT KILL ID 999999 SKIPME no
+         CLIENT KILL wrong 1
+         CLIENT KILL
+         CLIENT KILL 127.0.0.1:1
+         CLIENT LIST ID +1
+         CLIENT LIST ID 01
+         CLIENT LIST ID 999999
+         CLIENT LIST ID 1 x
+         CLIENT LIST TYPE wrong
+         CLIENT LIST TYPE",
+    );
+}
