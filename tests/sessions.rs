@@ -81,3 +81,55 @@ fn mistakes_in_client_commands_are_told_in_the_words_of_redis() {
          CLIENT LIST TYPE",
     );
 }
+
+/// Client-side replies off, a subscription's confirmations, messages and the end of the subscription.
+fn hears_with_replies_off(
+    connect: &dyn Fn() -> Client,
+    protocol: &str,
+    how: &str,
+    prefix: &str,
+) -> Vec<Vec<u8>> {
+    let mut client = connect();
+    client.call(&["HELLO", protocol]);
+    let hush = |client: &mut Client| client.send(&["CLIENT", "REPLY", how]);
+    let named = |word: &str| format!("{prefix}{word}");
+    hush(&mut client);
+    client.send(&[&named("SUBSCRIBE"), "channel", "other"]);
+    let mut heard = vec![client.read_frame(), client.read_frame()];
+    let publish = if prefix == "S" { "SPUBLISH" } else { "PUBLISH" };
+    heard.push(connect().call(&[publish, "channel", "hello"]));
+    heard.push(client.read_frame());
+    hush(&mut client);
+    client.send(&[&named("UNSUBSCRIBE"), "channel"]);
+    heard.push(client.read_frame());
+    hush(&mut client);
+    client.send(&[&named("UNSUBSCRIBE")]);
+    heard.push(client.read_frame());
+    // Errors are no pushes, nor is what a transaction says of a command in it.
+    hush(&mut client);
+    client.send(&[named("SUBSCRIBE")]);
+    client.send(&["CLIENT", "REPLY", "ON"]);
+    heard.push(client.read_frame());
+    client.send(&["MULTI"]);
+    heard.push(client.read_frame());
+    hush(&mut client);
+    client.send(&[&named("SUBSCRIBE"), "channel"]);
+    client.send(&["CLIENT", "REPLY", "ON"]);
+    client.send(&["DISCARD"]);
+    heard.push(client.read_frame());
+    heard
+}
+
+#[test]
+fn client_reply_does_not_keep_confirmations_of_subscriptions_from_a_client() {
+    let three = Three::start();
+    for (protocol, prefix) in [("2", ""), ("2", "P"), ("2", "S"), ("3", ""), ("3", "P"), ("3", "S")] {
+        for how in ["OFF", "SKIP"] {
+            let heard = |connect: &dyn Fn() -> Client| hears_with_replies_off(connect, protocol, how, prefix);
+            let expected = heard(&|| three.redis.client());
+            let case = format!("{prefix}SUBSCRIBE with replies {how} in RESP{protocol}");
+            assert_eq!(heard(&|| three.before.client()), expected, "{case} before a Redis");
+            assert_eq!(heard(&|| three.without.client()), expected, "{case} without a Redis");
+        }
+    }
+}
