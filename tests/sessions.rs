@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 mod support;
 
+use std::collections::BTreeMap;
+
+use madcache::resp::{Value, parse};
 use support::{Client, Daemon, Redis};
 
 /// One client of Redis, of a daemon before a Redis of its own, and of a daemon without one.
@@ -82,7 +85,7 @@ fn mistakes_in_client_commands_are_told_in_the_words_of_redis() {
     );
 }
 
-/// Client-side replies off, a subscription's confirmations, messages and the end of the subscription.
+/// What a client hears of its subscriptions that wants no replies.
 fn hears_with_replies_off(
     connect: &dyn Fn() -> Client,
     protocol: &str,
@@ -131,5 +134,40 @@ fn client_reply_does_not_keep_confirmations_of_subscriptions_from_a_client() {
             assert_eq!(heard(&|| three.before.client()), expected, "{case} before a Redis");
             assert_eq!(heard(&|| three.without.client()), expected, "{case} without a Redis");
         }
+    }
+}
+
+/// Name, arity, first key, last key, step of every command and subcommand that COMMAND tells of.
+fn facts(client: &mut Client) -> BTreeMap<Vec<u8>, [Option<i64>; 4]> {
+    fn note(of: &Value, facts: &mut BTreeMap<Vec<u8>, [Option<i64>; 4]>) {
+        let fields = of.elements().unwrap();
+        let name = fields[0].text().unwrap().to_vec();
+        facts.insert(name, [1, 3, 4, 5].map(|at| fields[at].int()));
+        fields[9].elements().unwrap().iter().for_each(|inner| note(inner, facts));
+    }
+    let mut facts = BTreeMap::new();
+    let all = parse(&client.call(&["COMMAND"])).unwrap();
+    all.elements().unwrap().iter().for_each(|command| note(command, &mut facts));
+    facts
+}
+
+#[test]
+fn without_a_redis_command_tells_of_arity_and_keys_what_redis_tells() {
+    let (redis, daemon) = (Redis::start(), Daemon::start_with("", &[]));
+    let theirs = facts(&mut redis.client());
+    let ours = facts(&mut daemon.client());
+    assert!(ours.len() > 200, "{}", ours.len());
+    let listed = parse(&daemon.client().call(&["COMMAND", "LIST"])).unwrap();
+    let mut listed: Vec<_> =
+        listed.elements().unwrap().iter().map(|name| name.text().unwrap().to_vec()).collect();
+    listed.sort();
+    assert_eq!(
+        listed,
+        ours.keys().cloned().collect::<Vec<_>>(),
+        "COMMAND LIST has subcommands too, as in Redis"
+    );
+    for (name, facts) in ours {
+        let name_text = String::from_utf8_lossy(&name);
+        assert_eq!(Some(&facts), theirs.get(&name), "{name_text}");
     }
 }
