@@ -1,7 +1,6 @@
 //! The daemon without a Redis, and the one before a Redis, beside a real redis-server: what their sessions answer must be
 //! what Redis answers a client.
 
-#[allow(dead_code)]
 mod support;
 
 use std::collections::BTreeMap;
@@ -135,6 +134,28 @@ fn client_reply_does_not_keep_confirmations_of_subscriptions_from_a_client() {
             assert_eq!(heard(&|| three.without.client()), expected, "{case} without a Redis");
         }
     }
+}
+
+#[test]
+fn without_a_redis_info_counts_the_clients_that_client_list_shows() {
+    let daemon = Daemon::start_with("", &[]);
+    let counted = |client: &mut Client| {
+        let info = String::from_utf8(client.call(&["INFO", "clients"])).unwrap();
+        let count = info.lines().find_map(|line| line.strip_prefix("connected_clients:"));
+        count.unwrap().parse::<usize>().unwrap()
+    };
+    let mut clients: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
+    // Scripts and events of these are the daemon's own business.
+    for client in &mut clients {
+        client.call(&["LOCK.ACQUIRE", "name", "1000"]);
+        client.call(&["PRESENCE.JOIN", "channel", "ann", "tab", "BIND"]);
+        client.call(&["SUBSCRIBE", "events"]);
+        client.call(&["UNSUBSCRIBE"]);
+    }
+    let listed = clients[0].text(&["CLIENT", "LIST"]).lines().filter(|line| line.contains("id=")).count();
+    assert_eq!((counted(&mut clients[0]), listed), (4, 4));
+    clients.truncate(2);
+    support::eventually("two are gone", || counted(&mut clients[0]) == 2);
 }
 
 /// Name, arity, first key, last key, step of every command and subcommand that COMMAND tells of.
