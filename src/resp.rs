@@ -12,6 +12,7 @@ mod value;
 pub use convert::*;
 pub use element::{bulk_text, parse_integer};
 pub use encode::*;
+pub use number::strict_integer;
 pub use reply::{ReplyFrame, ReplyScan, ReplyScanner};
 pub use request::*;
 pub use value::{Value, parse};

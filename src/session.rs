@@ -176,6 +176,14 @@ impl State {
         seq
     }
 
+    /// Confirmations of subscriptions are pushes: CLIENT REPLY does not keep them from the client.
+    fn unmute(&mut self, seq: u64) {
+        let at = seq.checked_sub(self.head).map(|at| at as usize);
+        if let Some(place) = at.and_then(|at| self.queue.get_mut(at)) {
+            place.mute = false;
+        }
+    }
+
     /// Whether the reply of the present request is left out.
     fn is_mute(&self) -> bool {
         self.reply_mode != ReplyMode::On

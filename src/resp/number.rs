@@ -31,7 +31,7 @@ pub(super) fn short_count(buf: &[u8], at: usize) -> Option<(u32, usize)> {
 }
 
 /// A whole integer as Redis's own parser takes it: no plus, no leading zeros, no `-0`, no blanks, nothing past 64 bits.
-pub(super) fn strict_integer(text: &[u8]) -> Option<i64> {
+pub fn strict_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::clients::client_type;
 use super::{Session, State};
-use crate::resp::Args;
+use crate::resp::{Args, strict_integer};
 use crate::worker::Worker;
 
 /// Which sessions CLIENT LIST shows.
@@ -23,8 +23,7 @@ impl Filter {
             let unknown = || format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name));
             filter.kind = Some(client_type(name).ok_or_else(unknown)?);
         } else if option.eq_ignore_ascii_case(b"ID") && args.len() > 3 {
-            let id = |arg: &[u8]| std::str::from_utf8(arg).ok().and_then(|a| a.parse::<i64>().ok());
-            let ids: Option<Vec<i64>> = args.iter().skip(3).map(id).collect();
+            let ids: Option<Vec<i64>> = args.iter().skip(3).map(strict_integer).collect();
             let ids = ids.ok_or("ERR Invalid client ID")?;
             filter.ids = Some(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect());
         } else {

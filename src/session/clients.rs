@@ -26,6 +26,24 @@ pub struct Kill {
     old_form: bool,
 }
 
+/// Whom CLIENT UNBLOCK means, and whether by an error. Or Redis's words for what is wrong. Nobody has a negative id.
+fn unblock_arguments(args: &Args<'_>) -> Result<(u64, bool), String> {
+    let by_error = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        _ if args.len() > 4 => {
+            let word = String::from_utf8_lossy(args.get(1).unwrap_or_default());
+            return Err(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{word}'. Try CLIENT HELP."
+            ));
+        }
+        None | Some(b"timeout") => false,
+        Some(b"error") => true,
+        _ => return Err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR".to_owned()),
+    };
+    let id =
+        args.get(2).and_then(resp::strict_integer).ok_or("ERR value is not an integer or out of range")?;
+    Ok((u64::try_from(id).unwrap_or_default(), by_error))
+}
+
 pub(super) fn client_type(name: &[u8]) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     Some(match name.as_slice() {
@@ -38,31 +56,45 @@ pub(super) fn client_type(name: &[u8]) -> Option<&'static str> {
 }
 
 impl Kill {
-    /// Takes a request that L2 found right; `None`: it asks for what is not known here.
-    pub(super) fn parse(args: &Args<'_>) -> Option<Kill> {
+    /// Or Redis's words for what is wrong.
+    pub(super) fn parse(args: &Args<'_>, is_user: impl Fn(&str) -> bool) -> Result<Kill, String> {
+        const SYNTAX: &str = "ERR syntax error";
         let text = |i: usize| args.get(i).map(|a| String::from_utf8_lossy(a).into_owned());
         let mut kill = Kill { skip_me: true, ..Kill::default() };
         if args.len() == 3 {
             kill.addr = text(2);
             kill.skip_me = false;
             kill.old_form = true;
-            return Some(kill);
+            return Ok(kill);
         }
         let mut at = 2;
-        while at < args.len() {
-            let value = args.get(at + 1)?;
-            match args.get(at)?.to_ascii_lowercase().as_slice() {
-                b"id" => kill.id = Some(std::str::from_utf8(value).ok()?.parse().ok()?),
-                b"type" => kill.kind = Some(client_type(value)?),
+        while let Some(word) = args.get(at) {
+            let value = args.get(at + 1).ok_or(SYNTAX)?;
+            match word.to_ascii_lowercase().as_slice() {
+                b"id" => {
+                    let id = resp::strict_integer(value).filter(|id| *id > 0);
+                    kill.id = Some(id.ok_or("ERR client-id should be greater than 0")? as u64);
+                }
+                b"type" => {
+                    let unknown = || format!("ERR Unknown client type '{}'", String::from_utf8_lossy(value));
+                    kill.kind = Some(client_type(value).ok_or_else(unknown)?);
+                }
                 b"addr" => kill.addr = text(at + 1),
                 b"laddr" => kill.laddr = text(at + 1),
-                b"user" => kill.user = text(at + 1),
-                b"skipme" => kill.skip_me = value.eq_ignore_ascii_case(b"yes"),
-                _ => return None,
+                b"user" => {
+                    let user = String::from_utf8_lossy(value).into_owned();
+                    if !is_user(&user) {
+                        return Err(format!("ERR No such user '{user}'"));
+                    }
+                    kill.user = Some(user);
+                }
+                b"skipme" if value.eq_ignore_ascii_case(b"yes") => kill.skip_me = true,
+                b"skipme" if value.eq_ignore_ascii_case(b"no") => kill.skip_me = false,
+                _ => return Err(SYNTAX.to_owned()),
             }
             at += 2;
         }
-        Some(kill)
+        Ok(kill)
     }
 
     fn means(&self, session: &Session, st: &State, me: u64) -> bool {
@@ -173,7 +205,8 @@ impl Session {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let kill = Kill::parse(&request.args);
+        // What is not known here is L2's to answer.
+        let kill = Kill::parse(&request.args, |_| true).ok();
         let seq = self.await_reply(st);
         if let Some(kill) = kill.as_ref().filter(|kill| kill.old_form) {
             self.kill_on_all(worker, st, seq, kill.clone());
@@ -228,17 +261,13 @@ impl Session {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let args = &request.args;
-        let by_error = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-            None | Some(b"timeout") => false,
-            Some(b"error") => true,
-            _ => {
-                self.error_here(worker, st, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        let (id, by_error) = match unblock_arguments(&request.args) {
+            Ok(asked) => asked,
+            Err(text) => {
+                self.error_here(worker, st, &text);
                 return Step::Next;
             }
         };
-        let id = args.get(2).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse::<u64>().ok());
-        let Some(id) = id else { return self.forward_raw(worker, st, request) };
         let seq = self.await_reply(st);
         if worker.shared.engine.is_some() {
             self.unblock_embedded(worker, seq, id, by_error);

@@ -14,7 +14,7 @@ use super::scripted::Scripted;
 use super::{Park, Session, State, Waits};
 use crate::command::{Asked, Local, Route, Row, lookup_argv};
 use crate::memory::{Argv, Caller, Engine, Executed, answer_unknown};
-use crate::resp;
+use crate::resp::{self, ReplyScan, ReplyScanner};
 use crate::upstream::Frame;
 use crate::worker::Worker;
 
@@ -97,6 +97,9 @@ impl Session {
             if was_in_transaction && !caller.is_in_transaction() {
                 let scripts = std::mem::take(&mut embedded.scripts);
                 reply = Scripted::executed(scripts, &reply, caller.resp3).unwrap_or(reply);
+            }
+            if st.is_mute() {
+                self.push_in_turn(worker, st, pushes_of(argv, &reply));
             }
             self.reply_here(worker, st, |out| out.extend_from_slice(&reply));
         } else {
@@ -272,9 +275,13 @@ impl Session {
     }
 
     fn embedded_kill(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, request: Request<'_>) -> Step {
-        let Some(kill) = Kill::parse(&request.args) else {
-            self.error_here(worker, st, "ERR syntax error");
-            return Step::Next;
+        // There is one user.
+        let kill = match Kill::parse(&request.args, |user| user == "default") {
+            Ok(kill) => kill,
+            Err(text) => {
+                self.error_here(worker, st, &text);
+                return Step::Next;
+            }
         };
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
@@ -384,6 +391,20 @@ impl Session {
         Step::Next
     }
 
+    /// Writes what CLIENT REPLY does not keep from the client.
+    fn push_in_turn(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, pushes: &[u8]) {
+        if pushes.is_empty() {
+            return;
+        }
+        if st.is_waiting() {
+            let seq = st.take_place(Waits::Ready(Bytes::copy_from_slice(pushes)));
+            return st.unmute(seq);
+        }
+        st.out.lend(&mut worker.pool.borrow_mut());
+        st.out.push_with(|out| out.extend_from_slice(pushes));
+        self.mark_dirty(worker);
+    }
+
     /// What the engine tells a session later.
     pub fn told(self: &Rc<Self>, worker: &Rc<Worker>, frame: Bytes, ends_wait: bool) {
         if !ends_wait {
@@ -397,6 +418,21 @@ impl Session {
             self.answer(worker, seq, Frame::Owned(frame));
         }
     }
+}
+
+/// What of a reply is pushes: confirmations of subscriptions, and messages that the client itself published.
+fn pushes_of<'a>(argv: &Argv<'_>, reply: &'a [u8]) -> &'a [u8] {
+    let route = lookup_argv(argv).map(|row| row.route);
+    if route == Some(Route::Subscription) && matches!(reply.first(), Some(b'>' | b'*')) {
+        return reply;
+    }
+    let mut end = 0;
+    while reply.get(end) == Some(&b'>')
+        && let ReplyScan::Complete(frame) = ReplyScanner::default().scan(&reply[end..])
+    {
+        end += frame.len;
+    }
+    &reply[..end]
 }
 
 impl State {

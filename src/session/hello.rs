@@ -291,17 +291,18 @@ impl Session {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        if worker.knows_database(db) {
+        // Others than the daemon's own user may not be allowed to.
+        if worker.knows_database(db) && st.identity.user.is_own() {
             self.use_database(worker, st, db);
             self.reply_here(worker, st, |out| resp::simple(out, "OK"));
             return Step::Next;
         }
-        // A link of that database comes up only if L2 has it.
+        // A link of that database comes up only if L2 has it, and stays in it.
         let seq = st.take_place(Waits::Reply);
         match worker.links_of(&st.identity.user, db).plain(worker, st.identity.resp3) {
             Ok(link) => {
                 let expect = Expect::Turn(self.asker(seq), Turn::Select(db));
-                link.send(worker, st.identity.user.sign_of_life(), expect, Group::Local);
+                link.send(worker, request.wire, expect, Group::Local);
                 Step::Wait(Park::Turn)
             }
             Err(failure) => {

@@ -62,7 +62,12 @@ impl Session {
                         link.pinned.tainted.set(true);
                     }
                 }
-                PinnedReply::Subscription => pin.subscribing = pin.subscribing.saturating_sub(1),
+                PinnedReply::Subscription => {
+                    pin.subscribing = pin.subscribing.saturating_sub(1);
+                    if matches!(reply.first(), Some(b'>' | b'*')) {
+                        st.unmute(seq);
+                    }
+                }
                 PinnedReply::Monitor if refused => pin.monitors = false,
                 PinnedReply::Monitor => link.pinned.tainted.set(true),
                 PinnedReply::Replication { .. } if refused => {}

@@ -41,7 +41,7 @@ pub(super) fn serving(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waite
         }
     };
     let engine = Engine::new(settings(config), Box::new(deliver));
-    engine.execute(&mut engine.connect(LISTENER), &[b"SUBSCRIBE", &wakes(config)], &mut Vec::new());
+    engine.execute(&mut engine.attach(LISTENER), &[b"SUBSCRIBE", &wakes(config)], &mut Vec::new());
     engine
 }
 
@@ -80,7 +80,7 @@ pub(super) fn beside(config: &Config, mailboxes: Vec<mpsc::Sender<Mail>>, waiter
         }
     };
     let engine = Engine::new(settings(config), Box::new(deliver));
-    engine.execute(&mut engine.connect(LISTENER), &[b"PSUBSCRIBE", b"*"], &mut Vec::new());
+    engine.execute(&mut engine.attach(LISTENER), &[b"PSUBSCRIBE", b"*"], &mut Vec::new());
     engine
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::User;
 use crate::clock::Moment;
 use crate::config::{Endpoint, Target};
 use crate::net::{Incoming, Stream};
@@ -45,6 +46,8 @@ pub struct Credentials {
 pub struct Login<'a> {
     pub credentials: Option<&'a Credentials>,
     pub db: u32,
+    /// Who chooses the database, if not the user itself.
+    pub chooser: Option<&'a User>,
     pub resp3: bool,
     pub tracked: bool,
     /// L2 is asked whether tracking came on, which needs one more right.
@@ -112,6 +115,16 @@ fn steps(login: &Login<'_>) -> (Vec<Step>, Vec<u8>) {
         steps.push(step);
         resp::append_request(&mut wire, args);
     };
+    let db = login.db.to_string();
+    let select: [&[u8]; 2] = [b"SELECT", db.as_bytes()];
+    // Whoever becomes another user stays in its database, also if that user may not choose one.
+    let chooser = login.chooser.filter(|_| login.db != 0);
+    if let Some(chooser) = chooser {
+        if let Some(own) = &chooser.credentials {
+            add(Step::Select, &[b"AUTH", chooser.name().as_bytes(), own.password.as_bytes()]);
+        }
+        add(Step::Select, &select);
+    }
     let mut hello: Vec<&[u8]> = vec![b"HELLO", if login.resp3 { b"3" } else { b"2" }];
     if let Some(Credentials { user, password }) = login.credentials {
         let user = user.as_deref().unwrap_or("default");
@@ -127,8 +140,8 @@ fn steps(login: &Login<'_>) -> (Vec<Step>, Vec<u8>) {
             add(Step::Tracking, &[b"CLIENT", b"TRACKINGINFO"]);
         }
     }
-    if login.db != 0 {
-        add(Step::Select, &[b"SELECT", login.db.to_string().as_bytes()]);
+    if login.db != 0 && chooser.is_none() {
+        add(Step::Select, &select);
     }
     (steps, wire)
 }

@@ -330,6 +330,7 @@ impl Link {
                 .then_some(&self.set.user.credentials)
                 .and_then(Option::as_ref),
             db: if matches!(self.purpose, Purpose::Auth | Purpose::Fresh) { 0 } else { self.set.db },
+            chooser: Some(&*self.set.upstream.own_user).filter(|_| !self.set.user.is_own()),
             resp3: self.resp3,
             tracked: self.purpose == Purpose::Tracked,
             verified: self.set.user.is_own(),

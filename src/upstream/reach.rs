@@ -98,6 +98,7 @@ async fn recover(upstream: Rc<Upstream>, worker: Rc<Worker>) {
         let login = handshake::Login {
             credentials: upstream.own_user.credentials.as_ref(),
             db: 0,
+            chooser: None,
             resp3: false,
             tracked: false,
             verified: false,

@@ -59,7 +59,7 @@ impl Worker {
     /// Runs a script on the embedded engine.
     pub fn call_embedded(&self, engine: &Engine, db: u32, call: &Call) -> Bytes {
         let mut caller = self.script_caller.borrow_mut();
-        let caller = caller.get_or_insert_with(|| engine.connect(u64::MAX));
+        let caller = caller.get_or_insert_with(|| engine.attach(u64::MAX));
         caller.db = db;
         run(engine, caller, call)
     }
@@ -86,11 +86,7 @@ impl Worker {
                 let Some(words) = resp::array_elements(wire) else { return };
                 let argv: Vec<&[u8]> = words.into_iter().filter_map(resp::bulk_text).collect();
                 let mut caller = self.script_caller.borrow_mut();
-                engine.execute(
-                    caller.get_or_insert_with(|| engine.connect(u64::MAX)),
-                    &argv,
-                    &mut Vec::new(),
-                );
+                engine.execute(caller.get_or_insert_with(|| engine.attach(u64::MAX)), &argv, &mut Vec::new());
             }
             Home::Redis(links) => {
                 // Who listens asks for the state where an event is missed.

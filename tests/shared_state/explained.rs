@@ -148,8 +148,10 @@ fn without_a_redis_our_commands_are_explained_too() {
         assert!(docs.field(name).is_some(), "{name}");
     }
     let count = |line: &str| parse(&daemon.client().call(&words(line))).unwrap();
-    let listed = count("COMMAND LIST").elements().unwrap().len() as i64;
-    assert_eq!(count("COMMAND COUNT").int(), Some(listed));
+    let listed = count("COMMAND LIST");
+    let is_whole = |name: &&Value| !name.text().unwrap().contains(&b'|');
+    let whole = listed.elements().unwrap().iter().filter(is_whole).count() as i64;
+    assert_eq!(count("COMMAND COUNT").int(), Some(whole));
     // In a transaction the engine speaks for itself.
     assert_eq!(flat(&mut client, "MULTI"), "+OK ");
     assert_eq!(flat(&mut client, "COMMAND INFO lock.check"), "+QUEUED ");

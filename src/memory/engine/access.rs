@@ -22,6 +22,30 @@ pub(super) fn of(row: &Row) -> Access {
     ACCESS.get(&row.index()).copied().unwrap_or(Access { first: "RO access", others: "RO access" })
 }
 
+/// What this request of the command does: without GET, SET does not look at what was there; BITFIELD may only read.
+pub(super) fn of_request(row: &Row, request: &[&[u8]]) -> Access {
+    let same = |flags| Access { first: flags, others: flags };
+    match row.name {
+        "SET" if !request[3..].iter().any(|word| word.eq_ignore_ascii_case(b"get")) => same("OW update"),
+        "BITFIELD" if only_reads(&request[2..]) => same("RO access"),
+        _ => of(row),
+    }
+}
+
+/// Whether these parts of a BITFIELD are GETs, and OVERFLOWs without effect.
+fn only_reads(parts: &[&[u8]]) -> bool {
+    let mut at = 0;
+    while let Some(word) = parts.get(at) {
+        let values = match word.to_ascii_lowercase().as_slice() {
+            b"get" => 2,
+            b"overflow" => 1,
+            _ => return false,
+        };
+        at += 1 + values;
+    }
+    at == parts.len()
+}
+
 static ACCESS: LazyLock<HashMap<u16, Access>> = LazyLock::new(|| {
     let rows = TABLE.iter().flat_map(|&(first, others, names)| {
         names.split_ascii_whitespace().map(move |name| (name, Access { first, others }))
@@ -40,7 +64,12 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("OW update", "OW update", "MSET PSETEX SETEX"),
     ("OW update", "RO access", "BITOP SDIFFSTORE SUNIONSTORE ZDIFFSTORE ZINTERSTORE ZRANGESTORE ZUNIONSTORE"),
     ("RM delete", "RM delete", "DEL UNLINK"),
-    ("RO", "RO", "EXISTS HEXISTS HLEN HSTRLEN LLEN SCARD SISMEMBER STRLEN TOUCH TYPE WATCH ZCARD"),
+    (
+        "RO",
+        "RO",
+        "EXISTS HEXISTS HLEN HSTRLEN LLEN MEMORY|USAGE OBJECT|ENCODING OBJECT|FREQ OBJECT|IDLETIME OBJECT|REFCOUNT \
+         SCARD SISMEMBER STRLEN TOUCH TYPE WATCH ZCARD",
+    ),
     ("RO access", "OW update", "COPY SORT"),
     ("RW access", "RW access", "PFCOUNT PFDEBUG"),
     (

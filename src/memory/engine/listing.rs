@@ -76,16 +76,14 @@ fn info(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
 /// Name, arity, flags, first key, last key, step, categories, tips, key specifications, subcommands.
 fn describe(turn: &mut Turn<'_>, row: &'static Row) {
     let Some(traits) = traits::of(row) else { return };
-    let (first, last, step) = match row.keys {
-        Keys::Range { first, last, step } => (i64::from(first), i64::from(last), i64::from(step)),
-        Keys::Counted { plus_first: true, .. } => (1, 1, 1),
-        _ => (0, 0, 0),
-    };
+    let (first, last, step) = positions(row);
+    // The table's rows are those of later versions too: from 7.2 on these take WITHSCORE.
+    let arity = if matches!(row.name, "ZRANK" | "ZREVRANK") { 3 } else { row.arity };
     let inner: Vec<_> = if row.has_subcommands() { subcommands(row).collect() } else { Vec::new() };
     let mut reply = turn.reply();
     reply.array(10);
     reply.bulk(row.name.to_ascii_lowercase().as_bytes());
-    reply.integer(i64::from(row.arity));
+    reply.integer(i64::from(arity));
     let flags: Vec<&str> =
         traits.flags.split_ascii_whitespace().filter(|flag| *flag != "may_replicate").collect();
     reply.set(flags.len());
@@ -100,6 +98,16 @@ fn describe(turn: &mut Turn<'_>, row: &'static Row) {
     describe_keys(turn, row);
     turn.reply().set(inner.len());
     inner.into_iter().for_each(|row| describe(turn, row));
+}
+
+/// First key, last key and step, as far as they are the same in all requests.
+fn positions(row: &Row) -> (i64, i64, i64) {
+    match row.keys {
+        Keys::Range { first, last, step } => (i64::from(first), i64::from(last), i64::from(step)),
+        Keys::Counted { plus_first: true, .. } => (1, 1, 1),
+        _ if matches!(row.name, "SORT" | "SORT_RO") => (1, 1, 1),
+        _ => (0, 0, 0),
+    }
 }
 
 fn categories_of(traits: &'static Traits) -> Vec<&'static str> {
@@ -175,7 +183,7 @@ fn list(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let all = || ROWS.iter().filter(|row| is_answered(row));
     let rows: Vec<&'static Row> = match &argv[2..] {
-        [] => top_level().collect(),
+        [] => all().collect(),
         [filter, by, value] if is(filter, "filterby") && is(by, "pattern") => {
             let pattern = value.to_ascii_lowercase();
             all().filter(|row| glob::matches(&pattern, row.name.to_ascii_lowercase().as_bytes())).collect()
@@ -245,7 +253,7 @@ fn get_keys(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
 
 fn get_keys_and_flags(turn: &mut Turn<'_>, argv: &Argv<'_>) -> Outcome {
     let (row, keys) = keys_of(argv)?;
-    let access = access::of(row);
+    let access = access::of_request(row, &argv[2..]);
     turn.reply().array(keys.len());
     for (place, key) in keys.iter().enumerate() {
         turn.reply().array(2);
