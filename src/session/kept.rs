@@ -45,13 +45,14 @@ fn tell(entry: &Entry, now: Moment, resp3: bool, out: &mut Vec<u8>) -> Option<Ow
     let Derived { sent, kind, .. } = entry.as_derived()?;
     let passed = now.since(sent);
     if kind == DENIED {
-        Outcome::parse(entry.reply()).ok()?.after(passed)?.write(resp3, out);
+        Outcome::kept(entry.reply())?.after(passed)?.write(resp3, out);
         return Some(Owed::Nothing);
     }
-    let Some(session) = Validated::parse(entry.reply()).ok()? else {
+    if entry.reply().is_empty() {
         resp::null(out, resp3);
         return Some(Owed::Nothing);
-    };
+    }
+    let session = Validated::kept(entry.reply())?;
     let counts = if kind == USED { Use::Counts } else { Use::Not };
     let passed_ms = passed.as_nanos().div_ceil(1_000_000) as u64;
     match session.answer(passed_ms, counts, resp3, out) {
@@ -91,7 +92,7 @@ impl Fill {
         Fill { incarnation: lease.incarnation(), sent: worker.now(), key: key.to_vec(), link }
     }
 
-    fn entry(&self, id: &RequestId<'_>, stamp: u32, kind: u8, frame: &[u8], life: Duration) -> Option<Entry> {
+    fn entry(&self, id: &RequestId<'_>, stamp: u32, kind: u8, said: &[u8], life: Duration) -> Option<Entry> {
         let terms = Terms {
             stamp,
             incarnation: self.incarnation,
@@ -100,7 +101,7 @@ impl Fill {
             stale_ms_max: 0,
         };
         let derived = Derived { key: &self.key, sent: self.sent, kind };
-        Some(Entry::derived(id, derived, frame, terms))
+        Some(Entry::derived(id, derived, said, terms))
     }
 }
 
@@ -139,7 +140,7 @@ impl Session {
         request: Request<'_>,
         row: &Row,
     ) -> bool {
-        let Some(cache) = self.l1(worker, st).cloned() else { return false };
+        let Some(cache) = self.l1(worker, st) else { return false };
         let may_be_there = match row.name {
             "SESSION.VALIDATE" => true,
             "RATELIMIT.CHECK" => cache.denials.any(),
@@ -148,8 +149,8 @@ impl Session {
         if !may_be_there || request.wire.len() > worker.cached_request_bytes_max() {
             return false;
         }
-        let id = worker.request_id(&cache, Self::scope(st), row, request.wire, request.args.tail_at(), 0);
-        let told = worker.look_up_derived(&cache, &id, |entry| {
+        let id = worker.request_id(cache, Self::scope(st), row, request.wire, request.args.tail_at(), 0);
+        let told = worker.look_up_derived(cache, &id, |entry| {
             if older_than_passed(st, entry) || st.lanes.read_meets_write(st.head, &[entry.stripe]) {
                 return None;
             }
@@ -403,9 +404,11 @@ impl Runner {
         };
         let id = flight.id();
         let life = ttl_ms.and_then(|ttl| self.worker.life_of_key(&fill.key, &id, &frame, ttl));
-        if let (Some(life), Some(cache)) = (life, &self.worker.shared.cache) {
+        let session = Validated::parse(&frame).ok();
+        if let (Some(life), Some(cache), Some(session)) = (life, &self.worker.shared.cache, session) {
+            let said = session.map(|session| session.keep()).unwrap_or_default();
             let kind = if validate.counts == Use::Counts { USED } else { LOOKED_AT };
-            if let Some(entry) = fill.entry(&id, flight.stamp, kind, &frame, life.time) {
+            if let Some(entry) = fill.entry(&id, flight.stamp, kind, &said, life.time) {
                 self.worker.store(cache, &flight, entry);
             }
         }
@@ -463,7 +466,7 @@ impl Runner {
         let limit = Duration::from_millis(denied.retry_ms.unsigned_abs());
         // The key's time to live says nothing: the denial is over before.
         let life = worker.life_of_key(&fill.fill.key, id, frame, -1).map(|life| life.time.min(limit));
-        let entry = life.and_then(|life| fill.fill.entry(id, fill.stamp, DENIED, frame, life));
+        let entry = life.and_then(|life| fill.fill.entry(id, fill.stamp, DENIED, &denied.keep(), life));
         let stored =
             entry.is_some_and(|entry| cache.fill(&mut worker.front.borrow_mut(), entry, worker.now()));
         match stored {

@@ -421,9 +421,7 @@ impl Runner {
     pub(super) fn follow(&self, then: Then, frame: &[u8]) {
         match then {
             // The next one of these is worth an entry.
-            Then::Limited(Limited::Check(resolved))
-                if ratelimit::Outcome::parse(frame).is_ok_and(|outcome| !outcome.allowed) =>
-            {
+            Then::Limited(Limited::Check(resolved)) if ratelimit::Outcome::is_denial(frame) => {
                 if let Some(cache) = &self.worker.shared.cache {
                     cache.denials.note(self.worker.shared.hash_of(&resolved));
                 }

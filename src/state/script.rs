@@ -14,11 +14,12 @@ pub struct Script {
     /// Whether it writes keys that it finds by an index and cannot declare.
     pub finds_keys: bool,
     sha: OnceLock<String>,
+    writes: OnceLock<bool>,
 }
 
 impl Script {
     pub const fn new(name: &'static str, text: &'static str) -> Script {
-        Script { name, text, finds_keys: false, sha: OnceLock::new() }
+        Script { name, text, finds_keys: false, sha: OnceLock::new(), writes: OnceLock::new() }
     }
 
     pub const fn finding_keys(mut self) -> Script {
@@ -33,7 +34,7 @@ impl Script {
 
     /// Whether the first line lacks `no-writes`.
     pub fn writes(&self) -> bool {
-        !self.text.lines().next().is_some_and(|line| line.contains("no-writes"))
+        *self.writes.get_or_init(|| !self.text.lines().next().is_some_and(|line| line.contains("no-writes")))
     }
 }
 

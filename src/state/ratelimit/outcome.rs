@@ -72,6 +72,36 @@ impl Outcome {
         }
     }
 
+    /// Whether a script's reply is a denial, without reading the rest of it.
+    pub fn is_denial(frame: &[u8]) -> bool {
+        frame.starts_with(b"*5\r\n:0\r\n")
+    }
+
+    /// The numbers in a form that costs nothing to read, for L1.
+    pub fn keep(&self) -> Vec<u8> {
+        let numbers = [
+            i64::from(self.allowed),
+            self.limit as i64,
+            self.remaining as i64,
+            self.retry_ms,
+            self.reset_ms as i64,
+        ];
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// What `keep` wrote.
+    pub fn kept(bytes: &[u8]) -> Option<Outcome> {
+        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+        let &[allowed, limit, remaining, retry_ms, reset_ms] = numbers else { return None };
+        Some(Outcome {
+            allowed: u64::from_le_bytes(allowed) == 1,
+            limit: u64::from_le_bytes(limit),
+            remaining: u64::from_le_bytes(remaining),
+            retry_ms: i64::from_le_bytes(retry_ms),
+            reset_ms: u64::from_le_bytes(reset_ms),
+        })
+    }
+
     /// This denial when `elapsed` has passed since its request was sent; None when it may be over. It ends up to a
     /// millisecond early, never late: L2 counts whole milliseconds, and began to count after the request was sent.
     pub fn after(&self, elapsed: Duration) -> Option<Outcome> {

@@ -51,6 +51,39 @@ impl<'a> Validated<'a> {
         array_fixed(frame).and_then(Self::of_elements).map(Some).ok_or(UNEXPECTED.into())
     }
 
+    /// The session in a form that costs nothing to read, for L1: numbers, lengths, texts.
+    pub fn keep(&self) -> Vec<u8> {
+        let numbers = [self.version, self.now_ms, self.used_ms, self.idle_ms, self.expires_ms, self.ends_ms];
+        let len = |text: &[u8]| text.len() as i64;
+        let lens = [len(self.id), len(self.user), self.data.map_or(-1, len)];
+        let mut out: Vec<u8> = numbers.iter().chain(&lens).flat_map(|number| number.to_le_bytes()).collect();
+        for text in [self.id, self.user, self.data.unwrap_or_default()] {
+            out.extend_from_slice(text);
+        }
+        out
+    }
+
+    /// What `keep` wrote.
+    pub fn kept(bytes: &'a [u8]) -> Option<Validated<'a>> {
+        const NUMBERS: usize = 9;
+        let (numbers, texts) = bytes.split_at_checked(8 * NUMBERS)?;
+        let (numbers, _) = numbers.as_chunks::<8>();
+        let number = |at: usize| i64::from_le_bytes(numbers[at]);
+        let (id, texts) = texts.split_at_checked(number(6) as usize)?;
+        let (user, data) = texts.split_at_checked(number(7) as usize)?;
+        Some(Validated {
+            id,
+            user,
+            version: number(0),
+            now_ms: number(1),
+            used_ms: number(2),
+            idle_ms: number(3),
+            expires_ms: number(4),
+            ends_ms: number(5),
+            data: (number(8) >= 0).then_some(data),
+        })
+    }
+
     fn of_elements([id, user, version, now, used, idle, expires, ends, data]: [&'a [u8]; 9]) -> Option<Self> {
         Some(Validated {
             id: bulk_text(id)?,
