@@ -14,7 +14,7 @@ fn flat(client: &mut Client, line: &str) -> String {
 }
 
 const ROTATE_DOCS: &str = "$14 session.rotate %5 $7 summary $37 Puts another token in a token's place \
-    $5 since $5 0.1.0 $5 group $7 session $10 complexity $4 O(1) $9 arguments *2 \
+    $5 since $5 0.2.0 $5 group $7 session $10 complexity $4 O(1) $9 arguments *2 \
     %2 $4 name $5 token $4 type $6 string \
     %4 $4 name $8 grace_ms $4 type $7 integer $5 token $5 GRACE $5 flags ~1 +optional ";
 const CHECK_INFO: &str =

@@ -37,6 +37,12 @@ fn waiters(client: &mut Client) -> String {
     fields(client, "LOCK.INFO a").pop().unwrap()
 }
 
+/// Ends the connection by a reset, as of a process that has crashed with something left to read.
+fn crash(client: Client) {
+    socket2::SockRef::from(client.stream()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+}
+
 fn cancels(line: &str) -> bool {
     let script = madcache::state::scripts().find(|script| script.name == "lock_cancel").expect("a script");
     line.contains(script.sha()) || line.contains("Ends what one ACQUIRE began")
@@ -121,7 +127,7 @@ fn an_entry_that_is_bound_to_a_client_which_left_meanwhile_leaves_too() {
         let joined = joins.next();
         assert_eq!(probe.text(&["SCARD", "presence:channel:room:users"]), ":1");
         let clients = daemon.stat("clients");
-        drop(client);
+        crash(client);
         eventually("its client has left", || daemon.stat("clients") < clients);
         joined.pass();
         eventually("nobody is there", || probe.text(&["SCARD", "presence:channel:room:users"]) == ":0");
@@ -144,9 +150,7 @@ fn what_a_transaction_bound_to_a_client_that_left_meanwhile_ends_too() {
     let executed = replies.next();
     assert_eq!(probe.text(&["EXISTS", "lock:z", "presence:channel:z:users"]), ":2");
     let clients = daemon.stat("clients");
-    // A reset, as of a process that has crashed with something left to read.
-    socket2::SockRef::from(client.stream()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-    drop(client);
+    crash(client);
     eventually("its client has left", || daemon.stat("clients") < clients);
     executed.pass();
     eventually("the lock is free", || shown(&mut other, "LOCK.INFO z") == "nil");

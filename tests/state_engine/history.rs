@@ -233,7 +233,7 @@ impl History {
         };
         let told = format!("{channel} {user} {connection}");
         let naming = self.naming.clone();
-        match self.random.below(12) {
+        match self.random.below(14) {
             0..4 => self.join(sides, &told),
             4 => drop(sides.run(&told, entry.call(&naming))),
             5 => {
@@ -264,6 +264,8 @@ impl History {
                 sides.run(channel, presence::members(&naming, &entry.channel, self.random.below(2) == 0));
                 sides.run(channel, presence::state(&naming, &entry.channel));
             }
+            11 => drop(sides.run(&connection, hints::leave_all(&naming, connection.as_bytes()))),
+            12 => drop(sides.run(user, hints::channels(&naming, &entry.user))),
             _ => {
                 sides.run(channel, presence::count(&naming, &entry.channel));
                 let found = sides.run(user, hints::of_user(&naming, &entry.user));
