@@ -146,10 +146,20 @@ impl Cache {
     /// Whether the entry may be shown at `now`; checked again at every use.
     #[inline]
     pub fn is_valid(&self, entry: &Entry, now: Moment, freshness: Duration) -> bool {
-        if now >= entry.terms.deadline || self.stamps.get(entry.stripe) != entry.terms.stamp {
+        if now >= entry.terms.deadline || !self.is_unchanged(entry) {
             return false;
         }
-        entry.terms.lease.holds(entry.terms.incarnation, now, freshness) || self.may_serve_stale(entry, now)
+        let vouched = entry.terms.lease.holds(entry.terms.incarnation, now, freshness)
+            || self.may_serve_stale(entry, now);
+        // Once more, behind the proof: its link may have read a push between the two.
+        vouched && self.is_unchanged(entry)
+    }
+
+    /// Whether no push and no write has ended the entry. To be looked at after a proof that it is held against: who
+    /// reads a push moves the stamp before it moves the proof.
+    #[inline]
+    pub fn is_unchanged(&self, entry: &Entry) -> bool {
+        self.stamps.get(entry.stripe) == entry.terms.stamp
     }
 
     fn may_serve_stale(&self, entry: &Entry, now: Moment) -> bool {

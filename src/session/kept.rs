@@ -151,7 +151,7 @@ impl Session {
         }
         let id = worker.request_id(cache, Self::scope(st), row, request.wire, request.args.tail_at(), 0);
         let told = worker.look_up_derived(cache, &id, |entry| {
-            if older_than_passed(st, entry) || st.lanes.read_meets_write(st.head, &[entry.stripe]) {
+            if older_than_passed(st, cache, entry) || st.lanes.read_meets_write(st.head, &[entry.stripe]) {
                 return None;
             }
             if st.is_waiting() {

@@ -70,7 +70,7 @@ impl Session {
     #[inline]
     fn show(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, cache: &Cache, id: &RequestId<'_>) -> bool {
         let shown = worker.look_up(cache, id, |entry| {
-            if older_than_passed(st, entry) {
+            if older_than_passed(st, cache, entry) {
                 return false;
             }
             if st.is_waiting() {
@@ -90,14 +90,14 @@ impl Session {
     }
 
     fn hit(&self, worker: &Worker, st: &State, cache: &Cache, id: &RequestId<'_>) -> Option<Entry> {
-        worker.look_up(cache, id, |entry| (!older_than_passed(st, entry)).then(|| entry.clone()))?
+        worker.look_up(cache, id, |entry| (!older_than_passed(st, cache, entry)).then(|| entry.clone()))?
     }
 
     /// Whether a hit may still be shown now that its turn has come.
     pub(super) fn may_show(&self, worker: &Worker, st: &State, entry: &Entry) -> bool {
         let Some(cache) = self.l1(worker, st) else { return false };
         cache.is_valid(entry, worker.now(), worker.freshness())
-            && !older_than_passed(st, entry)
+            && !older_than_passed(st, cache, entry)
             && still_tells(entry, worker.now())
     }
 
@@ -307,14 +307,13 @@ fn may_use_l1(worker: &Worker, st: &State) -> bool {
 
 /// Until pushes have been proven to be past it, an entry may be older than a reply that this session has seen.
 #[inline]
-pub(super) fn older_than_passed(st: &State, entry: &Entry) -> bool {
+pub(super) fn older_than_passed(st: &State, cache: &Cache, entry: &Entry) -> bool {
     let proof = entry.terms.lease.proof();
-    if proof < st.passed_all {
-        return true;
-    }
-    let Some(passed) = &st.passed else { return false };
-    let (stripe, when) = passed[entry.stripe as usize % PASSED_LEN];
-    stripe == entry.stripe && proof < when
+    let of_key = st.passed.as_ref().map(|passed| passed[entry.stripe as usize % PASSED_LEN]);
+    let of_key = of_key.filter(|(stripe, _)| *stripe == entry.stripe).map_or(Moment(0), |(_, when)| when);
+    let passed = of_key.max(st.passed_all);
+    // The stamp is looked at behind the proof: a push that was read between the two has moved both.
+    passed != Moment(0) && (proof < passed || !cache.is_unchanged(entry))
 }
 
 /// What an element of MGET or EXISTS is kept as. Not as GET of the key: a user may have the right to one and not to
