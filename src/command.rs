@@ -2,11 +2,13 @@
 //! Only this module knows key positions and routes.
 mod keys;
 mod own;
+mod slots;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use own::Asked;
+pub use slots::{SLOTS, Slots, slot, slot_of_request};
 pub use table::{ROWS, lookup, lookup_argv, lookup_name};
 
 use crate::resp::Args;

@@ -1,8 +1,10 @@
 //! What the daemon must know of L2 as a whole: whether it is there, its version, whether it evicts, how many clients
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
+mod cluster;
 mod wakes;
 
+pub use cluster::follow;
 pub use wakes::listen;
 
 use std::sync::Arc;
@@ -75,9 +77,18 @@ async fn round(
         None => connection.insert(connect(&remote.target).await?),
     };
     ask::<redis::Value>(connection, &["PING"]).await?;
-    if !settings {
-        return Ok(());
+    match settings {
+        true => look_at_settings(shared, remote, connection, warned).await,
+        false => Ok(()),
     }
+}
+
+async fn look_at_settings(
+    shared: &Shared,
+    remote: &Remote,
+    connection: &mut MultiplexedConnection,
+    warned: &mut Warned,
+) -> RedisResult<()> {
     // A user without the right to ask leaves the defaults in force.
     let names = ["CONFIG", "GET", "maxmemory", "maxmemory-policy", "maxclients", "tracking-table-max-keys"];
     let settings: Vec<(String, String)> = ask(connection, &names).await?.unwrap_or_default();
@@ -96,6 +107,9 @@ fn client(target: &Target) -> RedisResult<redis::Client> {
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
         Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
+        Endpoint::Cluster { .. } => {
+            return Err(RedisError::from((ErrorKind::Client, "a cluster is asked node by node")));
+        }
         Endpoint::Memory => {
             return Err(RedisError::from((ErrorKind::Client, "the embedded engine is not connected to")));
         }

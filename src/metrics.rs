@@ -165,6 +165,8 @@ counters! {
     l1_invalidations,
     /// Requests that were handed on to L2.
     forwarded,
+    /// Replies of a cluster's nodes that sent a request elsewhere, or asked to try again.
+    redirects,
     /// Barrier rounds.
     barriers,
     /// Barriers that were begun with their script and proved nothing, so that another one followed.

@@ -5,10 +5,12 @@ mod apart;
 mod away;
 mod client_list;
 mod clients;
+mod cluster;
 mod dispatch;
 mod embedded;
 mod hello;
 mod input;
+mod join;
 mod kept;
 mod lanes;
 mod local;
@@ -22,8 +24,10 @@ mod presence;
 mod reads;
 mod redirect;
 mod scripted;
+mod steer;
 mod transaction;
 
+pub use cluster::scanned;
 pub use hello::Turn;
 pub use one_script::OneScript;
 pub use pin::PinnedReply;
@@ -47,6 +51,7 @@ use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
 use scripted::Upheld;
+use steer::Course;
 
 pub struct Session {
     pub id: u64,
@@ -133,6 +138,8 @@ struct State {
     links: Rc<LinkSet>,
     lanes: Lanes,
     pin: Option<Box<Pin>>,
+    /// The session's way through a cluster, once it has one.
+    course: Option<Box<Course>>,
     /// The engine's side of the session, where there is no L2.
     embedded: Option<Box<Embedded>>,
     park: Park,
@@ -165,7 +172,13 @@ impl State {
     }
 
     fn is_waiting(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.is_dividing()
+    }
+
+    /// The present request is a part of one that was divided: it takes a place in the queue in any case.
+    #[inline]
+    fn is_dividing(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.dividing.is_some())
     }
 
     /// Takes a place for the request that is being looked at.
@@ -250,9 +263,7 @@ impl Session {
         if seq == st.head {
             let mute = st.queue.pop_front().is_some_and(|place| place.mute);
             st.head += 1;
-            if !mute {
-                write_frame(worker, &mut st.out, frame);
-            }
+            deliver(worker, &mut st, seq, mute, frame);
             self.settle(worker, &mut st);
         } else {
             let at = (seq - st.head) as usize;
@@ -324,18 +335,19 @@ impl Session {
                 }
             }
             let Some(place) = st.queue.pop_front() else { break };
+            let seq = st.head;
             st.head += 1;
-            if place.mute {
+            if place.mute && !st.is_part(seq) {
                 continue;
             }
             match place.what {
-                Waits::Ready(bytes) => write_frame(worker, &mut st.out, Frame::Owned(bytes)),
+                Waits::Ready(bytes) => deliver(worker, st, seq, place.mute, Frame::Owned(bytes)),
                 Waits::Provisional(entry) if entry.as_derived().is_some() => {
                     self.tell_in_turn(worker, st, &entry);
                 }
                 Waits::Provisional(entry) => {
                     worker.metrics.l1_hits.add(1);
-                    write_frame(worker, &mut st.out, Frame::Borrowed(entry.reply()));
+                    deliver(worker, st, seq, place.mute, Frame::Borrowed(entry.reply()));
                 }
                 Waits::Reply | Waits::Close => {}
             }
@@ -448,6 +460,18 @@ impl Session {
 impl State {
     fn is_parked(&self) -> bool {
         self.park != Park::No
+    }
+}
+
+/// Writes the reply of the request whose turn it is.
+#[inline]
+fn deliver(worker: &Rc<Worker>, st: &mut State, seq: u64, mute: bool, frame: Frame<'_>) {
+    if st.is_part(seq) {
+        if let Some(whole) = st.gather(seq, mute, worker.random(), frame) {
+            write_frame(worker, &mut st.out, Frame::Owned(whole));
+        }
+    } else if !mute {
+        write_frame(worker, &mut st.out, frame);
     }
 }
 

@@ -1,11 +1,13 @@
 //! What all workers share: L1, leases, settings, counts, and a bounded mailbox per worker. No lock here is held while
 //! anything else is done.
 
+mod cluster;
 mod embedded;
 mod places;
 mod remote;
 mod waiters;
 
+pub use cluster::{Address, Cluster, Outdated, Topology, View};
 pub use embedded::LIMIT_DATABASES;
 pub use places::{Place, Places};
 pub use remote::{Remote, Slots};
@@ -117,12 +119,20 @@ pub struct Shared {
     /// Clients that wait for locks.
     pub lock_waiters: Waiters,
     pub draining: AtomicBool,
+    /// As which node of a cluster the daemon shows itself.
+    pub node_id: String,
     pub started: Moment,
 }
 
 pub const MAILBOX_LEN_MAX: usize = 65_536;
 /// Commands of modules and newer versions that are remembered.
 const LEARNED_MAX: usize = 4096;
+
+/// 40 hexadecimal digits, as Redis Cluster names its nodes.
+fn random_node_id() -> String {
+    let part = || foldhash::fast::RandomState::default().hash_one(std::process::id());
+    format!("{:016x}{:016x}{:08x}", part(), part(), part() as u32)
+}
 
 impl Shared {
     pub fn new(live: Live, residences: Residences, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
@@ -171,6 +181,7 @@ impl Shared {
             l2_evicts: AtomicBool::new(false),
             lock_waiters,
             draining: AtomicBool::new(false),
+            node_id: random_node_id(),
             started: Moment::now(),
         }
     }
@@ -191,8 +202,9 @@ impl Shared {
         self.limits_here.get_or_init(embedded::limits)
     }
 
-    pub fn new_lease(&self, worker: u16) -> Arc<Lease> {
-        let lease = Arc::new(Lease::new(worker, self.first_fills.clone()));
+    /// Of a link of this worker to the Redis of this number.
+    pub fn new_lease(&self, worker: u16, remote: u32) -> Arc<Lease> {
+        let lease = Arc::new(Lease::new(worker, remote, self.first_fills.clone()));
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease.clone());
         lease
     }
@@ -205,6 +217,16 @@ impl Shared {
     pub fn revoke_leases(&self) {
         self.rights_version.fetch_add(1, Relaxed);
         for lease in self.leases() {
+            lease.revoke();
+        }
+    }
+
+    /// The same of what was read from these nodes of a cluster, which do not serve it any more.
+    pub fn revoke_leases_of(&self, nodes: &Outdated) {
+        if nodes.is_empty() {
+            return;
+        }
+        for lease in self.leases().iter().filter(|lease| nodes.contains(&lease.remote)) {
             lease.revoke();
         }
     }

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use crate::config::Kind;
 
 pub use arguments::Arguments;
-pub use naming::{Naming, escaped, slot};
+pub use naming::{Naming, escaped};
 pub use reply::{Reply, UNEXPECTED, understood};
 pub use script::{Call, Known, Script};
 

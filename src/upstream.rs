@@ -3,6 +3,7 @@
 //! Each worker has its own links, in a set per (user, database). Decides nothing about L1: it reports what links learn
 //! (`replies`), and L1 decides by its stamps.
 
+mod block;
 mod each;
 mod executed;
 mod frames;
@@ -11,14 +12,17 @@ mod link;
 mod pending;
 mod pinned;
 mod reach;
+mod redirects;
 mod replies;
 
+pub use block::{Block, send_block};
 pub use each::{Each, FillEach};
 pub use executed::{Element, Gathering};
 pub use handshake::{Credentials, Refusal, Step};
 pub use link::{Link, Phase, Purpose};
 pub use pending::{Aftermath, Asker, Expect, Failure, Fill, Frame, KeyedRead, Pending};
-pub use pinned::{Frames, PinnedExpect, Subscribed, send_unasked};
+pub use pinned::{Frames, Moved, PinnedExpect, Subscribed, send_unasked};
+pub use redirects::{ASKING, Detour, Redirect};
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -151,8 +155,25 @@ impl LinkSet {
         Ok(link)
     }
 
+    /// Where requests go that concern no key: in a cluster to some node.
+    fn anywhere(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<Rc<LinkSet>, Failure> {
+        let node = worker.any_node_of(&self.upstream)?;
+        Ok(node.set(&self.user, self.db))
+    }
+
+    /// The links for keys of this slot.
+    pub fn of_slot(self: &Rc<Self>, worker: &Rc<Worker>, slot: u16) -> Result<Rc<LinkSet>, Failure> {
+        match self.upstream.is_whole() {
+            true => Ok(worker.node_of(&self.upstream, slot)?.set(&self.user, self.db)),
+            false => Ok(self.clone()),
+        }
+    }
+
     /// A plain link for a session that has nothing under way: not one that stands behind something slow.
     pub fn plain(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
+        if self.upstream.is_whole() {
+            return self.anywhere(worker)?.plain(worker, resp3);
+        }
         let now = worker.now();
         self.last_use.set(now);
         let first = self.open_or_use(worker, &self.plain[usize::from(resp3)], Purpose::Plain, resp3)?;
@@ -174,6 +195,9 @@ impl LinkSet {
     }
 
     pub fn huge(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
+        if self.upstream.is_whole() {
+            return self.anywhere(worker)?.huge(worker, resp3);
+        }
         self.last_use.set(worker.now());
         self.open_or_use(worker, &self.huge[usize::from(resp3)], Purpose::Huge, resp3)
     }
@@ -184,12 +208,18 @@ impl LinkSet {
     }
 
     pub fn script(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
+        if self.upstream.is_whole() {
+            return self.anywhere(worker)?.script(worker, resp3);
+        }
         self.last_use.set(worker.now());
         self.open_or_use(worker, &self.script[usize::from(resp3)], Purpose::Script, resp3)
     }
 
     /// The tracked link, if this user may have one now.
     pub fn tracked(self: &Rc<Self>, worker: &Rc<Worker>) -> Option<Rc<Link>> {
+        if self.upstream.is_whole() {
+            return None;
+        }
         let now = worker.now();
         self.last_use.set(now);
         if let Some(link) = self.tracked.borrow().as_ref().filter(|link| link.is_usable()) {
@@ -218,6 +248,9 @@ impl LinkSet {
 
     /// A link of a session's own.
     pub fn pinned(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
+        if self.upstream.is_whole() {
+            return self.anywhere(worker)?.pinned(worker, resp3);
+        }
         self.last_use.set(worker.now());
         let mut idle = self.idle.borrow_mut();
         while let Some(at) = idle.iter().rposition(|link| link.resp3 == resp3) {
@@ -232,6 +265,9 @@ impl LinkSet {
 
     /// A link that was just opened, for a command that must get through while L2 is busy.
     pub fn fresh(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
+        if self.upstream.is_whole() {
+            return self.anywhere(worker)?.fresh(worker, resp3);
+        }
         self.upstream.may_open(worker, Purpose::Fresh)?;
         let link = Link::open(worker, self, Purpose::Fresh, resp3);
         link.pinned.tainted.set(true);
@@ -313,8 +349,22 @@ impl Upstream {
         self.sets.borrow().values().cloned().collect()
     }
 
+    /// Whether it is a cluster, whose nodes are reached over upstreams of their own: it has no links itself.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.remote.cluster.is_some()
+    }
+
+    pub fn failure(&self) -> Option<Failure> {
+        self.failing.borrow().clone()
+    }
+
     /// The link that carries nothing but AUTH.
-    pub fn auth(&self, worker: &Rc<Worker>, set: &Rc<LinkSet>) -> Result<Rc<Link>, Failure> {
+    pub fn auth(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<Rc<Link>, Failure> {
+        if self.is_whole() {
+            return worker.any_node_of(self)?.auth(worker);
+        }
+        let set = &self.set(&self.own_user, 0);
         set.open_or_use(worker, &self.auth, Purpose::Auth, false)
     }
 

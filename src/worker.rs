@@ -4,6 +4,7 @@
 mod barrier;
 mod home;
 mod info;
+mod nodes;
 mod reads;
 mod rights;
 mod scripts;
@@ -48,6 +49,7 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     /// The other Redis servers: `Places::own`.
     pub own: Vec<Rc<Upstream>>,
+    nodes: nodes::Nodes,
     /// What one read of a client takes.
     pub scratch: RefCell<Box<[u8]>>,
     /// What one read of a link takes.
@@ -128,6 +130,7 @@ impl Worker {
             metrics: shared.metrics[usize::from(id)].clone(),
             upstream: Rc::new(Upstream::new(shared.l2.clone())),
             own: shared.places.own.iter().map(|own| Rc::new(Upstream::new(own.clone()))).collect(),
+            nodes: nodes::Nodes::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             pool: RefCell::default(),

@@ -23,8 +23,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "shared",
         &[
-            "cache", "clock", "config", "memory", "metrics", "resp", "rules", "server", "state", "upstream",
-            "worker",
+            "cache", "clock", "command", "config", "memory", "metrics", "resp", "rules", "server", "state",
+            "upstream", "worker",
         ],
     ),
     ("server", &["net", "shared"]),
@@ -43,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "state", "upstream",
         ],
     ),
-    ("l2", &["config", "shared", "state"]),
+    ("l2", &["clock", "command", "config", "shared", "state"]),
     ("admin", &["app", "cache", "clock", "command", "config", "metrics", "server", "shared"]),
     (
         "app",

@@ -10,6 +10,8 @@ use crate::clock::Moment;
 pub struct Lease {
     /// The worker whose link this is.
     pub worker: u16,
+    /// The number of the Redis that it leads to.
+    pub remote: u32,
     /// `E`: the link's incarnation. Odd while the link is connected and tracking.
     incarnation: AtomicU64,
     /// When the newest request whose reply has come back was sent.
@@ -25,8 +27,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn new(worker: u16, first_fills: Arc<AtomicU64>) -> Lease {
-        Lease { worker, first_fills, ..Lease::default() }
+    pub fn new(worker: u16, remote: u32, first_fills: Arc<AtomicU64>) -> Lease {
+        Lease { worker, remote, first_fills, ..Lease::default() }
     }
 
     #[inline]

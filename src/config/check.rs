@@ -95,11 +95,14 @@ impl Config {
 
     fn check_drivers(&self) -> Result<(), Error> {
         let driver = self.cache.driver;
-        if matches!(driver, Driver::RedisSentinel | Driver::RedisCluster) {
+        if driver == Driver::RedisSentinel {
             return Err(Error::new(
                 format!("cache.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"memory\" or \"none\"",
+                "use \"auto\", \"redis\", \"redis-cluster\", \"memory\" or \"none\"",
             ));
+        }
+        if driver == Driver::RedisCluster {
+            self.upstream.cluster_target()?;
         }
         let kinds = [
             ("lock", self.lock.on_l2_down),

@@ -90,10 +90,20 @@ impl Config {
         let (driver, url) = self.driver(kind);
         match (driver, url) {
             (Driver::None, _) => Ok(Residence::Nowhere),
-            (Driver::RedisSentinel | Driver::RedisCluster, _) => Err(Error::new(
+            (Driver::RedisSentinel, _) => Err(Error::new(
                 format!("{section}.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"memory\" or \"none\"",
+                "use \"auto\", \"redis\", \"redis-cluster\", \"memory\" or \"none\"",
             )),
+            (Driver::RedisCluster, Some(url)) => target::of_cluster(name, url).map(Residence::Own),
+            (Driver::RedisCluster, None) => match self.upstream.url.as_ref() {
+                Some(url) if !self.is_embedded() => {
+                    target::of_cluster(name, url).map(|_| Residence::Shared)
+                }
+                _ => Err(Error::new(
+                    format!("{section}.driver = \"redis-cluster\", and no cluster is set"),
+                    format!("set {name}, for example redis-cluster://10.0.0.1:6379,10.0.0.2:6379"),
+                )),
+            },
             (Driver::Auto | Driver::Redis, Some(url)) => Ok(Residence::Own(target::parse(name, url)?)),
             (Driver::Memory, Some(_)) => Err(Error::new(
                 format!("{section}.driver = \"memory\" and {name} contradict each other"),

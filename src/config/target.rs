@@ -5,7 +5,8 @@ use super::value::Secret;
 use super::{Config, Error, Upstream};
 
 const SUPPORTED: &str =
-    "this release supports redis://[user[:password]@]host[:port][/db] and unix:///path[?db=n]";
+    "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n] and \
+     redis-cluster://[user[:password]@]host:port,host:port";
 
 /// An L2, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub enum Endpoint {
     Unix {
         path: String,
     },
+    /// Redis Cluster: some of its nodes, from which the others are learned.
+    Cluster {
+        seeds: Vec<(String, u16)>,
+    },
     /// The embedded engine: nothing is connected to.
     Memory,
 }
@@ -34,12 +39,23 @@ pub enum Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Endpoint::Tcp { host, port } => write_address(f, host, *port),
+            Endpoint::Cluster { seeds } => {
+                f.write_str("the cluster of ")?;
+                for (at, (host, port)) in seeds.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    write_address(f, host, *port)?;
+                }
+                Ok(())
+            }
             Endpoint::Unix { path } => f.write_str(path),
             Endpoint::Memory => f.write_str("the embedded engine"),
         }
     }
+}
+
+fn write_address(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }
 
 impl Config {
@@ -67,6 +83,26 @@ impl Upstream {
         }
         Ok(target)
     }
+
+    /// Whether the URL names a cluster, as its driver says.
+    pub(super) fn cluster_target(&self) -> Result<Target, Error> {
+        match &self.url {
+            Some(url) => of_cluster("upstream.url", url),
+            None => self.target(),
+        }
+    }
+}
+
+/// The same where the driver says that it is a cluster.
+pub(super) fn of_cluster(name: &str, url: &Secret) -> Result<Target, Error> {
+    let target = parse(name, url)?;
+    match target.endpoint {
+        Endpoint::Cluster { .. } => Ok(target),
+        _ => Err(Error::new(
+            format!("{name} names no cluster, and the driver is \"redis-cluster\""),
+            "write redis-cluster://host:port,host:port, or set the driver to \"auto\"",
+        )),
+    }
 }
 
 /// `name` is the key that the URL came from, for error messages.
@@ -85,7 +121,8 @@ pub(super) fn parse(name: &str, url: &Secret) -> Result<Target, Error> {
         "rediss" | "valkeys" => {
             Err(Error::new(format!("{name} asks for TLS, which this release does not have"), SUPPORTED))
         }
-        "redis-sentinel" | "redis-cluster" => {
+        "redis-cluster" | "valkey-cluster" => cluster(name, rest),
+        "redis-sentinel" => {
             Err(Error::new(format!("{name}: {scheme}:// is not in this release"), SUPPORTED))
         }
         _ => Err(Error::new(format!("{name} has an unknown scheme"), SUPPORTED)),
@@ -118,6 +155,26 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
         }
         (path, query) => path.or(query).unwrap_or(0),
     };
+    Ok(target)
+}
+
+fn cluster(name: &str, rest: &str) -> Result<Target, Error> {
+    let parts = Parts::split(name, rest)?;
+    let seeds = parts.host.split(',').map(|seed| host_and_port(name, seed)).collect::<Result<_, _>>()?;
+    let mut target = Target {
+        endpoint: Endpoint::Cluster { seeds },
+        db: 0,
+        username: parts.username.clone(),
+        password: parts.password.clone(),
+    };
+    let path_db = Some(parts.path.trim_matches('/')).filter(|path| !path.is_empty());
+    let path_db = path_db.map(|text| db(name, text)).transpose()?;
+    if parts.query(name, &mut target)?.or(path_db).unwrap_or(0) != 0 {
+        return Err(Error::new(
+            format!("{name} names a database, and a cluster has only number 0"),
+            "write redis-cluster://host:port,host:port",
+        ));
+    }
     Ok(target)
 }
 
@@ -343,7 +400,8 @@ mod tests {
         let cases = [
             ("rediss://:hunter2@host", "TLS"),
             ("redis-sentinel://:hunter2@h:1,h:2/mymaster/0", "redis-sentinel:// is not in this release"),
-            ("redis-cluster://:hunter2@h:1,h:2", "redis-cluster:// is not in this release"),
+            ("redis-cluster://:hunter2@h:1,h:2/1", "only number 0"),
+            ("redis-cluster://:hunter2@h:1,:2", "no host"),
             ("http://:hunter2@host", "supports redis://"),
             ("127.0.0.1:6379", "not a URL"),
             ("hunter2", "not a URL"),
@@ -373,6 +431,13 @@ mod tests {
             assert!(error.contains(part), "{url}: {error}");
             assert!(!error.contains("ter2") && !error.contains('\n'), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn a_cluster_is_given_by_some_of_its_nodes() {
+        let target = target("redis-cluster://ann:secret@one:7001,[::1]:7002,three").unwrap();
+        assert_eq!(target.endpoint.to_string(), "the cluster of one:7001, [::1]:7002, three:6379");
+        assert_eq!((target.db, target.username.as_deref()), (0, Some("ann")));
     }
 
     #[test]

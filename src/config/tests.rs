@@ -249,7 +249,8 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[admin]\nbind = '0.0.0.0:9380'", "admin.token"),
         ("[admin]\nbind = '9380'", "127.0.0.1:9380"),
         ("[lock]\ndriver = 'memory'\nurl_override = 'redis://h'", "contradict each other"),
-        ("[lock]\ndriver = 'redis-cluster'", "lock.driver = \"redis-cluster\" is not in this release"),
+        ("[lock]\ndriver = 'redis-cluster'", "lock.driver = \"redis-cluster\", and no cluster is set"),
+        ("[cache]\ndriver = 'redis-cluster'", "no upstream is set"),
         ("[cache]\ndriver = 'redis-sentinel'", "cache.driver = \"redis-sentinel\" is not in this release"),
         ("[presence]\nurl_override = 'rediss://x'", "presence.url_override asks for TLS"),
         (

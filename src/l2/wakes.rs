@@ -21,7 +21,10 @@ pub async fn listen(shared: Arc<Shared>) {
         if waiters.is_empty() {
             waiters.wanted.notified().await;
         }
-        if let Err(error) = listen_once(&shared, &remote.target).await {
+        // In a cluster any node hears what is published on any other.
+        let node = remote.cluster.as_ref().and_then(|cluster| cluster.topology().nodes.first().cloned());
+        let at = node.as_ref().unwrap_or(remote);
+        if let Err(error) = listen_once(&shared, &at.target).await {
             tracing::debug!(%error, "not listening for releases of locks");
         }
         waiters.set_listening(false);

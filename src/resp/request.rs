@@ -22,6 +22,16 @@ pub struct RequestLimits {
     pub authenticated: bool,
 }
 
+impl RequestLimits {
+    /// For what the daemon itself has encoded, or has scanned before.
+    pub const NONE: RequestLimits = RequestLimits {
+        args_max: i64::MAX,
+        bulk_bytes_max: i64::MAX,
+        inline_bytes_max: usize::MAX,
+        authenticated: true,
+    };
+}
+
 /// The arguments of one request: ranges of the buffer that it was scanned in. `args.get(0)` is the name.
 #[derive(Clone, Copy)]
 pub struct Args<'a> {

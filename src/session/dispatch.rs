@@ -100,9 +100,29 @@ impl Session {
         if let Some(engine) = &worker.shared.engine {
             return self.embedded(worker, st, engine, request, Some(row));
         }
+        if let Some(cluster) = &worker.shared.l2.cluster {
+            // One that is divided and waits goes on where it stopped.
+            if st.is_dividing() {
+                return self.go_on_dividing(worker, st, row);
+            }
+            if let Some(step) = self.steer(worker, st, cluster, request, row) {
+                return step;
+            }
+        }
         if st.pin.is_some() {
             return self.pinned_request(worker, st, request, row);
         }
+        self.routed(worker, st, request, row)
+    }
+
+    /// To what answers the command, where the session has no link of its own for it.
+    pub(super) fn routed(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        row: &'static Row,
+    ) -> Step {
         match row.route {
             Route::Cached => self.read_cached(worker, st, request, row),
             Route::CachedEach => self.read_each(worker, st, request, row),
@@ -146,6 +166,11 @@ impl Session {
         }
         if let Some(engine) = &worker.shared.engine {
             return self.embedded(worker, st, engine, request, None);
+        }
+        if worker.shared.l2.cluster.is_some()
+            && let Some(step) = self.steer_unknown(worker, st, request)
+        {
+            return step;
         }
         if st.pin.is_some() {
             return self.pinned_unknown(worker, st, request);

@@ -262,7 +262,7 @@ impl Session {
         };
         let credentials = Credentials { user: Some(name.into()), password: secret.into() };
         let seq = st.take_place(Waits::Reply);
-        match worker.upstream.auth(worker, &worker.links_of(worker.own_user(), 0)) {
+        match worker.upstream.auth(worker) {
             Ok(link) => {
                 let turn = Turn::Auth(Box::new(Login { credentials, hello }));
                 link.send(

@@ -92,6 +92,7 @@ impl Session {
                 },
                 lanes: Lanes::default(),
                 pin: None,
+                course: None,
                 embedded,
                 park: Park::No,
                 reply_mode: ReplyMode::On,

@@ -432,7 +432,9 @@ impl Runner {
         let Some(cache) = self.worker.shared.cache.clone() else { return };
         let frame = match reply {
             // Nothing was executed.
-            Ok(frame) if is_unknown_script(&frame) => self.call(&call).await,
+            Ok(frame) if is_unknown_script(&frame) || fill.fill.link.was_not_served(&self.worker, &frame) => {
+                self.call(&call).await
+            }
             other => other,
         };
         let outcome = frame.as_ref().ok().and_then(|frame| Outcome::parse(frame).ok());

@@ -78,6 +78,10 @@ pub(super) struct Lanes {
     /// Reads on the plain lane that L1 could have answered.
     passing: Keys,
     aside_until: u64,
+    /// In a cluster: the node that `plain` and `script` lead to; 0 is any.
+    node: u32,
+    /// The lanes to other nodes.
+    elsewhere: Vec<(u32, Lane, Lane)>,
 }
 
 impl Lanes {
@@ -130,11 +134,54 @@ impl Lanes {
 
     /// What a request of unknown keys must wait for that takes the script lane (or the plain one).
     pub(super) fn script_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.plain.until());
+        let until = self.aside_until.max(self.plain.until()).max(self.until_elsewhere());
         (until > head).then_some(until)
     }
     pub(super) fn plain_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.script.until());
+        let until = self.aside_until.max(self.script.until()).max(self.until_elsewhere());
+        (until > head).then_some(until)
+    }
+
+    fn until_elsewhere(&self) -> u64 {
+        self.elsewhere.iter().map(|(_, plain, script)| plain.until().max(script.until())).max().unwrap_or(0)
+    }
+
+    /// From here on `plain` and `script` are the lanes to this node of a cluster.
+    pub(super) fn turn_to(&mut self, node: u32, head: u64) {
+        if self.node == node {
+            return;
+        }
+        self.elsewhere.retain(|(_, plain, script)| plain.until().max(script.until()) > head);
+        let at = self.elsewhere.iter().position(|(other, ..)| *other == node);
+        let (plain, script) = match at.map(|at| self.elsewhere.swap_remove(at)) {
+            Some((_, plain, script)) => (plain, script),
+            None => Default::default(),
+        };
+        let plain = std::mem::replace(&mut self.plain, plain);
+        let script = std::mem::replace(&mut self.script, script);
+        if plain.until().max(script.until()) > head {
+            self.elsewhere.push((self.node, plain, script));
+        }
+        self.node = node;
+    }
+
+    /// Whether requests are under way on lanes to certain nodes.
+    pub(super) fn is_elsewhere_than_anywhere(&self, head: u64) -> bool {
+        let here = self.node != 0 && self.plain.until().max(self.script.until()) > head;
+        let others = self.elsewhere.iter().filter(|(node, ..)| *node != 0);
+        here || self.aside_until > head
+            || others.into_iter().any(|(_, plain, script)| plain.until().max(script.until()) > head)
+    }
+
+    /// Whether requests that may go to any node are under way.
+    pub(super) fn waits_for_any_node(&self, head: u64) -> Option<u64> {
+        let until = match self.node {
+            0 => self.plain.until().max(self.script.until()),
+            _ => {
+                let any = self.elsewhere.iter().find(|(node, ..)| *node == 0);
+                any.map_or(0, |(_, plain, script)| plain.until().max(script.until()))
+            }
+        };
         (until > head).then_some(until)
     }
 

@@ -1,13 +1,15 @@
 //! A shared-state command of one script, from when it was sent to the reply.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::plans::Then;
 use super::scripted::Runner;
 use crate::cache::StripeSet;
-use crate::command::Group;
+use crate::command::{Group, slot};
 use crate::state::Call;
-use crate::upstream::{Expect, Failure, Frame, Link};
+use crate::upstream::{Detour, Expect, Failure, Frame, Link};
 use crate::worker::{Home, is_unknown_script};
 
 /// A command's one script, which was sent.
@@ -18,16 +20,22 @@ pub struct OneScript {
     pub(super) call: Call,
     pub(super) writes: StripeSet,
     pub(super) then: Then,
+    pub(super) detour: Detour,
 }
 
 impl OneScript {
     /// Before the reply is handed over, L1 shows nothing from before the script any more.
-    pub fn answered(self: Box<Self>, link: &Link, frame: Frame<'_>) {
+    pub fn answered(mut self: Box<Self>, link: &Link, frame: Frame<'_>) {
         let frame = frame.as_slice();
         if is_unknown_script(frame) {
             return self.send_again();
         }
-        let OneScript { runner, seq, call, writes, then } = *self;
+        if link.is_of_a_cluster
+            && let Some(pause) = self.detour.follows(&self.runner.worker, link, frame)
+        {
+            return self.go_elsewhere(pause);
+        }
+        let OneScript { runner, seq, call, writes, then, .. } = *self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);
         runner.has_passed(&call, &then);
@@ -49,14 +57,29 @@ impl OneScript {
     /// Somebody flushed L2's scripts: nothing was executed.
     fn send_again(self: Box<Self>) {
         let worker = self.runner.worker.clone();
-        let link = match &self.runner.home {
-            Home::Redis(links) => links.plain(&worker, false),
+        let links = match &self.runner.home {
+            Home::Redis(links) => self.detour.links(&worker, links, self.call.keys.first().map(|key| slot(key))),
             Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
         };
-        match link {
-            Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),
+        match links.and_then(|links| links.plain(&worker, false)) {
+            Ok(link) => {
+                self.detour.ask(&worker, &link);
+                link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State);
+            }
             Err(failure) => self.failed(failure),
         }
+    }
+
+    /// The node did not serve its slot: nothing was executed.
+    fn go_elsewhere(self: Box<Self>, pause: Duration) {
+        self.runner.session.hold_back();
+        if pause.is_zero() {
+            return self.send_again();
+        }
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            self.send_again();
+        });
     }
 
     /// Whether what it writes is known by pushes alone.

@@ -50,6 +50,8 @@ pub(super) enum OneShot {
 pub enum PinnedReply {
     Plain,
     Multi,
+    /// The same where the client has its reply already.
+    MultiAhead,
     /// EXEC, and what it was to execute.
     Exec(Box<Executed>),
     Discard,

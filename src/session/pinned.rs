@@ -44,6 +44,13 @@ impl Session {
             let Some(pin) = &mut st.pin else { return };
             match meaning {
                 PinnedReply::Plain => {}
+                PinnedReply::MultiAhead => {
+                    if refused {
+                        st.closing = true;
+                        self.mark_dirty(worker);
+                    }
+                    return self.go_on(worker, &mut st);
+                }
                 PinnedReply::Multi if refused => pin.in_multi = false,
                 PinnedReply::Multi => {}
                 PinnedReply::Exec(executed) => {

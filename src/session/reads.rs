@@ -167,7 +167,10 @@ impl Session {
         worker.metrics.l1_misses.add(1);
         let shape = command::ROWS[usize::from(id.command)].shape;
         let admitted = self.l1(worker, st).is_some() && worker.admit(&cache, id) == Admission::Fill;
-        if admitted && worker.fill(&cache, &st.links.clone(), id, shape, &self.asker(seq)) {
+        if admitted
+            && let Ok(links) = self.links_for(worker, st, id.wire)
+            && worker.fill(&cache, &links, id, shape, &self.asker(seq))
+        {
             return;
         }
         self.send_again(worker, st, seq, id.wire);
@@ -187,7 +190,8 @@ impl Session {
 
     /// Sends a read for a place that is taken already; whoever calls settles the queue.
     fn send_again(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, wire: &[u8]) {
-        match st.links.plain(worker, st.identity.resp3) {
+        let links = self.links_for(worker, st, wire);
+        match links.and_then(|links| links.plain(worker, st.identity.resp3)) {
             Ok(link) => {
                 worker.metrics.forwarded.add(1);
                 link.send(worker, wire, Expect::Reply(self.asker(seq)), Group::Read);

@@ -24,7 +24,7 @@ use crate::resp;
 use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Expect, Failure, Frame, Frames, Purpose};
+use crate::upstream::{Detour, Expect, Failure, Frame, Frames, Purpose};
 use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
@@ -115,6 +115,7 @@ impl Session {
             Err(fault) => return self.refuse(worker, st, &fault),
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
+            || st.course.as_ref().is_some_and(|course| course.multi)
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         let (kind, places) = (command.kind(), &worker.shared.places);
         let home = worker.home(kind, &st.links, st.identity.db);
@@ -149,6 +150,9 @@ impl Session {
             }
             Ok(Plan::One(call, then)) if apart => self.script_apart(st, runner, call, then),
             Ok(Plan::One(call, then)) => {
+                if let Some(step) = self.turn_to_script(worker, st, &call) {
+                    return step;
+                }
                 let planned = Planned { runner: &runner, call: &call, then: &then };
                 let kept = self.run_to_keep(worker, st, request, row, planned);
                 kept.unwrap_or_else(|| self.one_script(worker, st, runner, call, then))
@@ -222,7 +226,7 @@ impl Session {
         }
         worker.metrics.forwarded.add(1);
         let request = Worker::script_request(&link, &call);
-        let script = Box::new(OneScript { runner, seq, call, writes, then });
+        let script = Box::new(OneScript { runner, seq, call, writes, then, detour: Detour::new(worker.now()) });
         link.send(worker, &request, Expect::OneScript(script), Group::State);
         Step::Next
     }
@@ -309,6 +313,9 @@ impl Session {
             return call.with_argv(Known::No, |argv| self.execute(worker, st, engine, argv));
         }
         let writes = worker.stripes_of(&call);
+        if let Some(step) = self.bind_to_script(worker, st, &call) {
+            return step;
+        }
         let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
         pin.read = true;
         let at = pin.queued.len;

@@ -1,5 +1,6 @@
 //! MULTI: a block that lies whole in the buffer goes over a shared link; of another, what it queues is noted until EXEC.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use super::{Park, ReplyMode, Session, State, Waits};
 use crate::cache::StripeSet;
 use crate::command::{self, Effect, Group, Local, Route, Row};
 use crate::resp::{self, RequestScan, RequestScanner};
-use crate::upstream::{Aftermath, Credentials, Element, Expect, Frames, Gathering, PinnedExpect, Purpose};
+use crate::upstream::{
+    self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, Purpose, send_block,
+};
 use crate::worker::Worker;
 
 /// What stands in a transaction that has not been executed.
@@ -108,6 +111,21 @@ impl Session {
         self.begin_pin(worker, st, request, row)
     }
 
+    /// Sends a MULTI that the client has been told of already; what comes behind it waits until it is accepted.
+    pub(super) fn send_multi_ahead(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) -> Step {
+        let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
+        pin.in_multi = true;
+        pin.queued = Queued::default();
+        let expect = PinnedExpect {
+            writes: StripeSet::None,
+            wakes: false,
+            frames: Frames::One,
+            meaning: PinnedReply::MultiAhead,
+        };
+        pin.link.send(worker, MULTI, Expect::Pinned(self.asker(u64::MAX), expect), Group::Transaction);
+        Step::Again(Park::Turn)
+    }
+
     /// The requests up to EXEC, if all of them may go over a shared link.
     fn whole_block(&self, worker: &Worker, st: &State, rest: &[u8]) -> Option<Block> {
         let mut scanner = RequestScanner::default();
@@ -175,6 +193,9 @@ impl Session {
                 return Step::Next;
             }
         };
+        if link.is_of_a_cluster {
+            return self.send_block_to_node(worker, st, request, block, &link);
+        }
         let first = st.next_seq();
         let send = |st: &mut State, wire: &[u8], last: bool| {
             let seq = st.take_place(Waits::Reply);
@@ -203,6 +224,40 @@ impl Session {
         // Its reads have an order too: nothing of this session overtakes the block.
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         worker.metrics.forwarded.add(block.lens.len() as u64 + 1);
+        st.taken_ahead = at;
+        Step::Next
+    }
+
+    /// The same where it may have to go to another node as a whole.
+    fn send_block_to_node(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        block: Block,
+        link: &Rc<Link>,
+    ) -> Step {
+        let first = st.next_seq();
+        let mut wires = vec![Bytes::copy_from_slice(request.wire)];
+        let mut at = 0;
+        for len in &block.lens {
+            wires.push(Bytes::copy_from_slice(&request.rest[at..at + len]));
+            at += len;
+        }
+        for _ in &wires {
+            st.take_place(Waits::Reply);
+        }
+        let last = st.next_seq() - 1;
+        let slot = wires.iter().find_map(|wire| command::slot_of_request(wire));
+        let Block { writes, reads, .. } = block;
+        worker.metrics.forwarded.add(wires.len() as u64);
+        let whole = worker.links_of(&st.identity.user, st.identity.db);
+        let (asker, detour) = (self.asker(first), Detour::new(worker.now()));
+        let block = upstream::Block { asker, wires, slot, writes, reads, replies: Vec::new(), detour, whole };
+        send_block(worker, link, &Rc::new(RefCell::new(block)));
+        let lane = if link.purpose == Purpose::Script { &mut st.lanes.script } else { &mut st.lanes.plain };
+        lane.note(link, last);
+        st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         st.taken_ahead = at;
         Step::Next
     }

@@ -2,12 +2,19 @@
 //! nobody.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
+use super::Cluster;
 use crate::config::{Endpoint, Kind, Target};
 
 pub struct Remote {
+    /// Not that of any other in this process.
+    pub number: u32,
     pub target: Target,
+    /// It is a cluster, whose nodes are reached one by one.
+    pub cluster: Option<Cluster>,
+    /// It is one node of a cluster.
+    pub is_node: bool,
     /// It executes clients' commands; otherwise it is a Redis of these kinds' own.
     pub is_l2: bool,
     /// The kinds of shared state that live there.
@@ -40,8 +47,16 @@ impl Slots {
 
 impl Remote {
     pub fn l2(target: Target, kinds: Vec<Kind>) -> Remote {
-        let slots = if target.endpoint == Endpoint::Memory { Slots::Plain } else { Slots::Unknown };
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let slots = match target.endpoint {
+            Endpoint::Memory => Slots::Plain,
+            Endpoint::Cluster { .. } => Slots::Tagged,
+            _ => Slots::Unknown,
+        };
         Remote {
+            number: NEXT.fetch_add(1, Relaxed),
+            cluster: Cluster::new(&target),
+            is_node: false,
             target,
             is_l2: true,
             kinds,
@@ -55,6 +70,12 @@ impl Remote {
     pub fn own(target: Target, kinds: Vec<Kind>, l2: &Target) -> Remote {
         let is_cached = target.endpoint == l2.endpoint;
         Remote { is_l2: false, is_cached, ..Remote::l2(target, kinds) }
+    }
+
+    /// One node of a cluster.
+    pub fn node(target: Target) -> Remote {
+        let slots = AtomicU8::new(Slots::Tagged as u8);
+        Remote { is_l2: false, is_node: true, slots, ..Remote::l2(target, Vec::new()) }
     }
 
     /// The key of the configuration that names it.
@@ -86,6 +107,9 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_l2 {
             return f.write_str("L2");
+        }
+        if self.is_node {
+            return write!(f, "the cluster's node {}", self.target.endpoint);
         }
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
         write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)

@@ -1,4 +1,4 @@
-//! How keys and channels are named, and which hash slot a key is in. Knows no kind's own names.
+//! How keys and channels are named. Knows no kind's own names.
 
 /// What the configuration and L2 say of the names of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,34 +44,10 @@ pub fn escaped(id: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, or of the
-/// whole key where it has none, modulo 16384.
-pub fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
-        let inner = &key[open + 1..];
-        inner.iter().position(|&byte| byte == b'}').filter(|&len| len > 0).map(|len| &inner[..len])
-    });
-    let crc = tag.unwrap_or(key).iter().fold(0u16, |crc, &byte| {
-        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
-    });
-    crc % 16_384
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(slot(b"123456789"), 0x31C3);
-        assert_eq!(slot(b"foo"), 12_182);
-        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
-        assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
-        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
-        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
-    }
+    use crate::command::slot;
 
     #[test]
     fn a_companion_is_in_the_slot_of_its_primary_key_whatever_the_prefix() {

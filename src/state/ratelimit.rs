@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::script::{Word, digits, script};
-use super::{Arguments, Call, Fault, Naming, Reply, SYNTAX_ERROR, Script, slot};
+use super::{Arguments, Call, Fault, Naming, Reply, SYNTAX_ERROR, Script};
+use crate::command::slot;
 use crate::config::{LimitAlgorithm, LimitOnL2Down, Policy};
 
 mod outcome;

@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use super::handshake::{self, Login, Refusal};
 use super::pending::{Expect, Failure, Pending};
 use super::pinned::PinnedState;
+use super::redirects::Again;
 use super::{LinkSet, replies};
 use crate::cache::Lease;
 use crate::clock::Moment;
@@ -63,6 +64,8 @@ pub struct Link {
     pub purpose: Purpose,
     pub resp3: bool,
     pub set: Rc<LinkSet>,
+    /// It leads to one node of several.
+    pub is_of_a_cluster: bool,
     phase: Cell<Phase>,
     stream: OnceCell<Stream>,
     out: RefCell<OutBuf>,
@@ -95,11 +98,12 @@ pub struct Link {
 impl Link {
     /// Begins to connect; requests may be queued at once.
     pub fn open(worker: &Rc<Worker>, set: &Rc<LinkSet>, purpose: Purpose, resp3: bool) -> Rc<Link> {
-        let lease = (purpose == Purpose::Tracked).then(|| worker.shared.new_lease(worker.id));
+        let lease = (purpose == Purpose::Tracked).then(|| worker.shared.new_lease(worker.id, set.upstream.remote.number));
         let link = Rc::new(Link {
             id: worker.next_link_id(),
             purpose,
             resp3,
+            is_of_a_cluster: set.upstream.remote.is_node,
             set: set.clone(),
             phase: Cell::new(Phase::Connecting),
             stream: OnceCell::new(),
@@ -184,7 +188,20 @@ impl Link {
     /// Queues one request; it is written at the end of the scheduler's tick.
     #[inline]
     pub fn send(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8], expect: Expect, group: Group) {
-        self.note(worker, wire.len(), expect, group);
+        let again = self.is_of_a_cluster && expect.may_go_elsewhere();
+        self.send_again(worker, wire, expect, group, again.then(|| Again::new(wire, worker.now())));
+    }
+
+    /// The same of a request that another node of the cluster did not serve.
+    pub(super) fn send_again(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        wire: &[u8],
+        expect: Expect,
+        group: Group,
+        again: Option<Box<Again>>,
+    ) {
+        self.note(worker, wire.len(), expect, group, again);
         let mut out = self.out.borrow_mut();
         if wire.len() >= BIG_PIECE_BYTES * 4 {
             out.push_bytes(Bytes::copy_from_slice(wire));
@@ -200,13 +217,20 @@ impl Link {
         self.out.borrow_mut().push_slice(wire);
     }
 
-    fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, expect: Expect, group: Group) {
+    fn note(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        len: usize,
+        expect: Expect,
+        group: Group,
+        again: Option<Box<Again>>,
+    ) {
         debug_assert!(self.is_usable(), "closed links take no requests");
         if expect.waits_for_barrier() {
             worker.barrier_is_coming(self);
         }
         let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
-        self.pending.borrow_mut().push_back(Pending { expect, sent, starts_at, pushed: None, group });
+        self.pending.borrow_mut().push_back(Pending { expect, sent, starts_at, pushed: None, group, again });
         self.queue(worker, len);
     }
 

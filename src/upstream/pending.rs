@@ -1,11 +1,13 @@
 //! What a link owes: one record per request that was written or waits to be, in order.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::redirects::Again;
 use crate::cache::{Flight, StripeSet};
 use crate::clock::Moment;
 use crate::command::Group;
@@ -38,6 +40,10 @@ pub enum Expect {
     Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.
     Turn(Asker, Turn),
+    /// SCAN of the node that has this slot as its lowest.
+    Scanned(Asker, u16),
+    /// Of a MULTI block before a cluster.
+    Block(Rc<RefCell<super::Block>>),
     /// INFO: our own section is appended.
     Info(Asker),
     /// COMMAND DOCS and kin: our own commands are put into the reply.
@@ -73,6 +79,25 @@ impl Expect {
             Expect::OneScript(script) => script.writes_unknown_keys(),
             _ => false,
         }
+    }
+
+    /// Who waits for it in a session's queue.
+    pub fn asker(&self) -> Option<&Asker> {
+        use Expect::{Described, Executed, Info, Pinned, Read, ReadEach, Reply, Turn, Write, WriteUnknown};
+        match self {
+            Reply(asker) | Read(asker, _) | ReadEach(asker, _) | Write(asker, _) | Executed(asker, _) => Some(asker),
+            Expect::Scanned(asker, _) => Some(asker),
+            WriteUnknown(asker, ..) | Turn(asker, _) | Info(asker) | Described(asker, _) | Pinned(asker, _) => {
+                Some(asker)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the request may have to go to another node of a cluster; those that are not kept for that are sent anew by
+    /// whoever asked.
+    pub fn may_go_elsewhere(&self) -> bool {
+        self.asker().is_some()
     }
 
     /// Whether a session gets the reply as L2 sends it.
@@ -125,6 +150,8 @@ pub struct Pending {
     /// What L2 pushed while it executed the request.
     pub pushed: Option<Box<Vec<u8>>>,
     pub group: Group,
+    /// Of a node of a cluster: the request, to be sent to another one if this one does not serve its slot.
+    pub again: Option<Box<Again>>,
 }
 
 /// Why a request has no reply.

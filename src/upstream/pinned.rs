@@ -13,6 +13,7 @@ use super::executed::{Gathering, Header};
 use super::link::Link;
 use super::pending::Frame;
 use super::pending::{Asker, Expect, Pending};
+use super::redirects::{Again, Redirect};
 use super::replies;
 use crate::cache::StripeSet;
 use crate::resp::{self, ReplyScan, ReplyScanner};
@@ -154,10 +155,43 @@ pub(super) fn is_confirmation(frame: &[u8]) -> bool {
     matches!(frame.first(), Some(b'>' | b'*')) && head(frame).is_some_and(|(first, _)| confirms(first))
 }
 
+/// A request on a link of its own that another node is to answer.
+pub struct Moved {
+    pub wire: Box<[u8]>,
+    pub expect: PinnedExpect,
+    pub redirect: Redirect,
+}
+
+/// A command that has a link for itself follows its slot. Of a transaction nothing was executed: the client repeats it.
+fn not_served(
+    asker: Asker,
+    expect: PinnedExpect,
+    redirect: Option<Redirect>,
+    again: Option<Box<Again>>,
+    bytes: Bytes,
+) -> Delivery {
+    match (&expect.meaning, redirect, again) {
+        (PinnedReply::OneShot, Some(redirect), Some(again)) if redirect != Redirect::Later => {
+            Delivery::Elsewhere(asker, Box::new(Moved { wire: again.wire, expect, redirect }))
+        }
+        (_, Some(Redirect::Later), _) | (_, None, _) => Delivery::Reply(asker, expect.meaning, bytes),
+        (PinnedReply::Exec(_), ..) => {
+            let text = b"-EXECABORT Transaction discarded because a hash slot has moved: repeat it\r\n";
+            Delivery::Reply(asker, expect.meaning, Bytes::from_static(text))
+        }
+        _ => {
+            let text = b"-TRYAGAIN the hash slot of the key has moved: repeat the transaction\r\n";
+            Delivery::Reply(asker, expect.meaning, Bytes::from_static(text))
+        }
+    }
+}
+
 /// A frame on its way to the owner.
 enum Delivery {
     Reply(Asker, PinnedReply, Bytes),
     Push(Bytes),
+    /// A request that another node of the cluster is to answer.
+    Elsewhere(Asker, Box<Moved>),
 }
 
 impl Link {
@@ -199,6 +233,9 @@ impl Link {
             match delivery {
                 Delivery::Reply(asker, meaning, bytes) => {
                     asker.session.pinned_reply(worker, self, asker.seq, meaning, Frame::Owned(bytes));
+                }
+                Delivery::Elsewhere(asker, moved) => {
+                    asker.session.one_shot_elsewhere(worker, asker.seq, *moved);
                 }
                 Delivery::Push(bytes) => {
                     if let Some(owner) = self.pinned.owner() {
@@ -289,7 +326,13 @@ impl Link {
         to: &mut Vec<Delivery>,
     ) -> Result<bool, &'static str> {
         worker.metrics.latency(pending.group, worker.now().since(pending.sent));
+        let redirect = self.redirect(worker, &bytes);
         match pending.expect {
+            Expect::Pinned(asker, expect) if redirect.is_some() => {
+                worker.bump(&expect.writes);
+                to.push(not_served(asker, expect, redirect, pending.again, bytes));
+                Ok(false)
+            }
             Expect::Pinned(asker, expect) => {
                 if matches!(expect.meaning, PinnedReply::Monitor) && !bytes.starts_with(b"-") {
                     self.begin_monitoring(worker);

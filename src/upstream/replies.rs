@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::link::Link;
 use super::pending::Frame;
 use super::pending::{Aftermath, Expect, Failure, Fill, Pending};
-use super::{FillEach, pinned};
+use super::{FillEach, block, pinned, redirects};
 use crate::cache::{Entry, StripeSet, Terms};
 use crate::resp;
 use crate::worker::{Told, Worker};
@@ -47,8 +47,8 @@ pub fn invalidate(worker: &Rc<Worker>, stripes: &StripeSet) {
     worker.bump(stripes);
 }
 
-pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Frame<'_>) {
-    let frame = match pending.pushed {
+pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, mut pending: Pending, frame: Frame<'_>) {
+    let frame = match pending.pushed.take() {
         None => frame,
         Some(mut frames) => {
             frames.extend_from_slice(frame.as_slice());
@@ -59,6 +59,13 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
     if let Some(lease) = &link.lease {
         lease.prove(sent);
     }
+    let pending = match link.is_of_a_cluster {
+        false => pending,
+        true => match redirects::follow(worker, link, pending, &frame) {
+            Some(pending) => pending,
+            None => return,
+        },
+    };
     match pending.expect {
         Expect::Reply(asker) => asker.session.answer(worker, asker.seq, frame),
         Expect::Read(asker, read) => {
@@ -136,6 +143,13 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Fram
             worker.barrier_answered(to, round, link.told(frame.as_slice()));
         }
         Expect::Mark(round) => worker.mark_returned(link, round, link.told(frame.as_slice()), sent),
+        Expect::Scanned(asker, slot) => {
+            let cluster = worker.shared.l2.cluster.as_ref();
+            let whole = cluster.and_then(|c| crate::session::scanned(&c.topology(), slot, frame.as_slice()));
+            let frame = whole.map_or(frame, |whole| Frame::Owned(whole.into()));
+            asker.session.answer(worker, asker.seq, frame);
+        }
+        Expect::Block(block) => block::block_reply(worker, link, &block, frame),
         Expect::OneScript(script) => script.answered(link, frame),
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
@@ -196,6 +210,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         | Expect::Read(asker, ..)
         | Expect::ReadEach(asker, ..)
         | Expect::Described(asker, ..)
+        | Expect::Scanned(asker, ..)
         | Expect::Info(asker) => {
             asker.session.fail(worker, asker.seq, failure);
         }
@@ -214,6 +229,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
                 asker.session.fail(worker, asker.seq, failure);
             }
         }
+        Expect::Block(block) => block::block_failed(worker, &block, failure),
         Expect::OneScript(script) => script.failed(failure),
         // The one who asked may have gone.
         Expect::Script(to) => drop(to.send(Err(failure))),
@@ -229,7 +245,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
 }
 
 /// A read may be sent again: every one who waits for the flight reads by itself over a plain link.
-fn fill_failed(worker: &Rc<Worker>, fill: Fill) {
+pub(super) fn fill_failed(worker: &Rc<Worker>, fill: Fill) {
     worker.land(&fill.flight, None);
     fill.asker.session.read_again(worker, fill.asker.seq, fill.flight.id().wire);
 }

@@ -87,7 +87,7 @@ impl Worker {
         }
         let round = self.next_round();
         let began = Moment::now();
-        let mine = self.upstream.filled_links();
+        let mine = self.filled_links();
         let others = self.others_with_entries();
         let outstanding = mine.len() + others.len();
         if outstanding == 0 {
@@ -148,7 +148,7 @@ impl Worker {
 
     /// Another worker waits for this one's tracked links.
     pub(super) fn barrier_asked(self: &Rc<Self>, from: u16, round: u64, early: bool) {
-        let links = self.upstream.filled_links();
+        let links = self.filled_links();
         let told =
             if early && !links.iter().all(|link| link.tells_time()) { Told::NOTHING } else { Told::ALL };
         if links.is_empty() || told == Told::NOTHING {

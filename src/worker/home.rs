@@ -6,7 +6,7 @@ use super::Worker;
 use crate::config::Kind;
 use crate::memory::Engine;
 use crate::shared::Place;
-use crate::upstream::{LinkSet, Upstream};
+use crate::upstream::LinkSet;
 
 #[derive(Clone)]
 pub enum Home {
@@ -36,11 +36,6 @@ impl Home {
 }
 
 impl Worker {
-    /// Everything that this worker has links to.
-    pub fn upstreams(&self) -> impl Iterator<Item = &Rc<Upstream>> {
-        std::iter::once(&self.upstream).chain(&self.own)
-    }
-
     /// Where commands of a kind run for a session with these links, in this database. A Redis of the kind's own knows
     /// neither: there it is the URL's user in the URL's database.
     pub fn home(&self, kind: Kind, links: &Rc<LinkSet>, db: u32) -> Home {
@@ -52,6 +47,7 @@ impl Worker {
         };
         match engine {
             Some(engine) => Home::Engine { engine: engine.clone(), db },
+            None if links.upstream.remote.is_node => Home::Redis(self.links_of(&links.user, links.db)),
             None => Home::Redis(links.clone()),
         }
     }

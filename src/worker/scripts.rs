@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use super::{Home, Worker};
 use crate::cache::{Stripe, StripeSet};
-use crate::command::Group;
+use crate::command::{Group, slot};
 use crate::memory::{Caller, Engine};
 use crate::resp;
 use crate::state::{Call, Known};
-use crate::upstream::{Expect, Failure, Link};
+use crate::upstream::{Detour, Expect, Failure, Link, LinkSet};
 
 /// The lowest bits of a caller's number are its worker's.
 pub const CALLER_WORKER_BITS: u32 = 16;
@@ -103,18 +103,39 @@ impl Worker {
             Home::Engine { engine, db } => return Ok(self.call_embedded(engine, *db, call)),
             Home::Redis(links) => links,
         };
-        let link = links.plain(self, false)?;
         let writes = if links.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
-        let mut outcome = self.reply_of(&link, &Worker::script_request(&link, call)).await;
-        // Somebody flushed L2's scripts: nothing was executed.
-        if outcome.as_ref().is_ok_and(|frame| is_unknown_script(frame)) {
-            outcome = self.reply_of(&links.plain(self, false)?, &call.eval()).await;
-        }
+        let outcome = self.call_where_it_is_served(links, call).await;
         match writes.is_unknown() {
             true => self.barrier().await,
             false => self.bump(&writes),
         }
         outcome
+    }
+
+    /// In a cluster the node may have changed, or may not know the script: then nothing was executed, and it is called
+    /// again.
+    async fn call_where_it_is_served(
+        self: &Rc<Self>,
+        links: &Rc<LinkSet>,
+        call: &Call,
+    ) -> Result<Bytes, Failure> {
+        let mut detour = Detour::new(self.now());
+        let slot = call.keys.first().map(|key| slot(key));
+        let mut with_text = false;
+        loop {
+            let link = detour.links(self, links, slot)?.plain(self, false)?;
+            detour.ask(self, &link);
+            let request = if with_text { call.eval() } else { Worker::script_request(&link, call) };
+            let frame = self.reply_of(&link, &request).await?;
+            if is_unknown_script(&frame) && !with_text {
+                with_text = true;
+                continue;
+            }
+            match detour.follows(self, &link, &frame) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(frame),
+            }
+        }
     }
 
     /// Sends a script behind whatever was sent on this link.

@@ -59,7 +59,7 @@ impl Worker {
             tokio::time::sleep(pace).await;
             let now = self.tick_clock();
             beats += 1;
-            for link in self.upstream.filled_links() {
+            for link in self.filled_links() {
                 let Some(lease) = &link.lease else { continue };
                 let quiet = now.since(lease.proof()) >= pace / 2;
                 let answered = link.pending_len() == 0;
@@ -78,15 +78,16 @@ impl Worker {
             let now = self.tick_clock();
             self.metrics.tick(now);
             rounds += 1;
-            self.upstreams().for_each(|upstream| self.look_for_silence(upstream));
+            self.upstreams().iter().for_each(|upstream| self.look_for_silence(upstream));
             self.close_largest_readers();
             if rounds.is_multiple_of(10) {
                 let live = self.live();
                 for upstream in self.upstreams() {
                     upstream.close_unused(now, Duration::from_secs(live.config.upstream.links_idle_seconds));
                     let pause = Duration::from_secs(live.config.upstream.probe_seconds);
-                    self.probe_idle_links(upstream, pause);
+                    self.probe_idle_links(&upstream, pause);
                 }
+                self.leave_nodes();
                 self.close_idle_clients();
                 let touch = live.config.cache.touch_seconds;
                 if touch > 0 && (rounds / 10).is_multiple_of(touch) && self.shared.l2_evicts.load(Relaxed) {

@@ -84,7 +84,7 @@ fn primary_keys_are_named_for_plain_readers_and_share_a_slot_in_a_cluster() {
     let naming = Naming { prefix: b"p:".to_vec(), tagged: true };
     let tagged = entry("a:b", "x:{y}", "c").keys(&naming);
     assert_eq!(tagged[1], b"p:presence:channel:{a:b}:user:x%3A%7By%7D");
-    assert!(tagged.iter().all(|key| state::slot(key) == state::slot(b"{a:b}")));
+    assert!(tagged.iter().all(|key| crate::command::slot(key) == crate::command::slot(b"{a:b}")));
 }
 
 #[test]

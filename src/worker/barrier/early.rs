@@ -127,7 +127,8 @@ impl Worker {
     /// A write of unknown keys was queued on this link.
     pub fn barrier_is_coming(&self, link: &Rc<Link>) {
         let mut links = self.barriers.early.links.borrow_mut();
-        if self.caches() && !links.iter().any(|known| Rc::ptr_eq(known, link)) {
+        // The clocks of two nodes say nothing of each other.
+        if self.caches() && !link.is_of_a_cluster && !links.iter().any(|known| Rc::ptr_eq(known, link)) {
             links.push(link.clone());
         }
     }
@@ -136,7 +137,7 @@ impl Worker {
     pub(in crate::worker) fn start_early_barriers(self: &Rc<Self>) {
         for link in self.barriers.early.links.take() {
             let first_fills = self.shared.first_fills.load(SeqCst);
-            let mine = self.upstream.filled_links();
+            let mine = self.filled_links();
             if !link.tells_time() || !mine.iter().all(|link| link.tells_time()) {
                 continue;
             }

@@ -1,0 +1,106 @@
+//! Hash slots of Redis Cluster: of a key, and of a request.
+
+use super::{KeySet, Keys, Row, Route, keys, lookup};
+use crate::resp::{Args, RequestLimits, RequestScan, RequestScanner};
+
+/// Hash slots of a cluster.
+pub const SLOTS: u16 = 16_384;
+
+/// The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, or of the
+/// whole key where it has none, modulo 16384.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let inner = &key[open + 1..];
+        inner.iter().position(|&byte| byte == b'}').filter(|&len| len > 0).map(|len| &inner[..len])
+    });
+    let crc = tag
+        .unwrap_or(key)
+        .iter()
+        .fold(0u16, |crc, &byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]);
+    crc % SLOTS
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+/// The slots that a request's keys are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// It names no key.
+    None,
+    One(u16),
+    /// Several; the first key's.
+    Many(u16),
+}
+
+impl Row {
+    /// The slots of the keys that this request names, a script's declared ones among them.
+    pub fn slots(&self, args: &Args) -> Slots {
+        let mut slots = Slots::None;
+        let mut add = |key: &[u8]| {
+            let slot = slot(key);
+            slots = match slots {
+                Slots::None => Slots::One(slot),
+                Slots::One(first) if first != slot => Slots::Many(first),
+                same => same,
+            };
+        };
+        match (self.route, self.keys) {
+            (Route::Script, Keys::Unknown) => drop(keys::counted(args, 2, false, &mut add)),
+            _ => drop::<KeySet>(self.for_each_key(args, &mut add)),
+        }
+        slots
+    }
+}
+
+/// The slot of the first key of a whole request.
+pub fn slot_of_request(wire: &[u8]) -> Option<u16> {
+    let mut scanner = RequestScanner::default();
+    let RequestScan::Complete { len } = scanner.scan(wire, &RequestLimits::NONE) else { return None };
+    let args = Args::new(&wire[..len], scanner.ranges());
+    match lookup(&args)?.slots(&args) {
+        Slots::None => None,
+        Slots::One(slot) | Slots::Many(slot) => Some(slot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12_182);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+    }
+
+    #[test]
+    fn a_request_is_in_the_slot_of_its_first_key() {
+        let request = |words: &[&str]| {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            slot_of_request(&crate::resp::encode_request(&words))
+        };
+        assert_eq!(request(&["GET", "foo"]), Some(slot(b"foo")));
+        assert_eq!(request(&["eval", "return 1", "2", "foo", "bar"]), Some(slot(b"foo")));
+        assert_eq!(request(&["EVAL", "return 1", "0", "foo"]), None);
+        assert_eq!(request(&["XREAD", "COUNT", "1", "STREAMS", "foo", "0"]), Some(slot(b"foo")));
+        assert_eq!(request(&["PING"]), None);
+    }
+}

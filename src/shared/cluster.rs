@@ -1,0 +1,290 @@
+//! A Redis Cluster as all workers know it: which node serves which slot. Talks to nobody.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
+
+use super::Remote;
+use crate::config::{Endpoint, Target};
+use crate::command::SLOTS;
+
+/// Where a node listens.
+pub type Address = (String, u16);
+
+pub struct Cluster {
+    /// Who we are on every node.
+    target: Target,
+    seeds: Vec<Address>,
+    topology: ArcSwap<Topology>,
+    /// Held while the topology is changed; and every node that was ever seen.
+    nodes: Mutex<HashMap<Address, Arc<Remote>>>,
+    /// Told when a node has said something else than the topology.
+    pub doubts: Notify,
+}
+
+/// Which node serves which slot, at one moment.
+#[derive(Clone, Default)]
+pub struct Topology {
+    /// Moves on with every change.
+    pub version: u64,
+    /// Every master that serves a slot, in the order of its first one.
+    pub nodes: Vec<Arc<Remote>>,
+    /// By slot: a position in `nodes`, or `NOBODY`.
+    owners: Vec<u16>,
+    /// Slots that are on their way from one node to another.
+    unstable: HashSet<u16>,
+}
+
+const NOBODY: u16 = u16::MAX;
+
+/// What the nodes say of the slots.
+#[derive(Default)]
+pub struct View {
+    pub owners: Vec<Option<Address>>,
+    pub unstable: HashSet<u16>,
+}
+
+/// The nodes that do not vouch any more for what was read from them.
+pub type Outdated = Vec<u32>;
+
+impl Topology {
+    pub fn owner(&self, slot: u16) -> Option<&Arc<Remote>> {
+        let at = *self.owners.get(usize::from(slot))?;
+        self.nodes.get(usize::from(at))
+    }
+
+    /// Whether the slot is moving: what is read from it is not kept.
+    pub fn is_unstable(&self, slot: u16) -> bool {
+        !self.unstable.is_empty() && self.unstable.contains(&slot)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        !self.owners.is_empty() && !self.owners.contains(&NOBODY)
+    }
+
+    pub fn serves(&self, node: &Remote) -> bool {
+        self.nodes.iter().any(|other| other.number == node.number)
+    }
+
+    /// The lowest slot of each run of slots that one node serves, with that node.
+    pub fn ranges(&self) -> Vec<(u16, u16, &Arc<Remote>)> {
+        let mut ranges: Vec<(u16, u16, &Arc<Remote>)> = Vec::new();
+        for slot in 0..SLOTS {
+            let Some(owner) = self.owner(slot) else { continue };
+            match ranges.last_mut() {
+                Some((_, last, node)) if *last + 1 == slot && Arc::ptr_eq(node, owner) => *last = slot,
+                _ => ranges.push((slot, slot, owner)),
+            }
+        }
+        ranges
+    }
+
+    /// The lowest slot that a node serves.
+    pub fn first_slot(&self, node: &Remote) -> Option<u16> {
+        let at = self.nodes.iter().position(|other| other.number == node.number)?;
+        self.owners.iter().position(|&owner| usize::from(owner) == at).map(|slot| slot as u16)
+    }
+
+    fn of(owners: &[Option<Arc<Remote>>], unstable: HashSet<u16>, version: u64) -> Topology {
+        let mut nodes: Vec<Arc<Remote>> = Vec::new();
+        let mut at = HashMap::new();
+        let owners = owners.iter().map(|owner| {
+            let Some(owner) = owner else { return NOBODY };
+            *at.entry(owner.number).or_insert_with(|| {
+                nodes.push(owner.clone());
+                (nodes.len() - 1) as u16
+            })
+        });
+        let owners = owners.collect();
+        Topology { version, nodes, owners, unstable }
+    }
+
+    fn owners(&self) -> Vec<Option<Arc<Remote>>> {
+        (0..SLOTS).map(|slot| self.owner(slot).cloned()).collect()
+    }
+
+    /// Nodes that lost a slot on the way to `new`, or have one that moves since.
+    fn outdated_by(&self, new: &Topology) -> Outdated {
+        let mut outdated = HashSet::new();
+        for slot in 0..SLOTS {
+            let Some(before) = self.owner(slot) else { continue };
+            let lost = new.owner(slot).is_none_or(|after| after.number != before.number);
+            if lost || new.is_unstable(slot) != self.is_unstable(slot) {
+                outdated.insert(before.number);
+            }
+        }
+        outdated.into_iter().collect()
+    }
+}
+
+impl Cluster {
+    /// `target` names the seeds.
+    pub fn new(target: &Target) -> Option<Cluster> {
+        let Endpoint::Cluster { seeds } = &target.endpoint else { return None };
+        Some(Cluster {
+            target: target.clone(),
+            seeds: seeds.clone(),
+            topology: ArcSwap::default(),
+            nodes: Mutex::default(),
+            doubts: Notify::new(),
+        })
+    }
+
+    pub fn seeds(&self) -> &[Address] {
+        &self.seeds
+    }
+
+    #[inline]
+    pub fn topology(&self) -> Guard<Arc<Topology>> {
+        self.topology.load()
+    }
+
+    pub fn node(&self, address: &Address) -> Arc<Remote> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.node_among(&mut nodes, address)
+    }
+
+    fn node_among(&self, nodes: &mut HashMap<Address, Arc<Remote>>, address: &Address) -> Arc<Remote> {
+        let new = || {
+            let endpoint = Endpoint::Tcp { host: address.0.clone(), port: address.1 };
+            Arc::new(Remote::node(Target { endpoint, ..self.target.clone() }))
+        };
+        nodes.entry(address.clone()).or_insert_with(new).clone()
+    }
+
+    /// The nodes themselves say how it is. The caller sees to it that nothing is shown any more that the nodes vouched for
+    /// whose numbers it gets.
+    pub fn learn(&self, view: View) -> Outdated {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners: Vec<_> = view
+            .owners
+            .iter()
+            .map(|owner| owner.as_ref().map(|address| self.node_among(&mut nodes, address)))
+            .collect();
+        self.change(|old| Topology::of(&owners, view.unstable, old.version))
+    }
+
+    /// A node has said that another one serves this slot.
+    pub fn moved(&self, slot: u16, to: &Address) -> Outdated {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = self.node_among(&mut nodes, to);
+        self.doubts.notify_one();
+        self.change(|old| {
+            let mut owners = old.owners();
+            if let Some(owner) = owners.get_mut(usize::from(slot)) {
+                *owner = Some(node);
+            }
+            Topology::of(&owners, old.unstable.clone(), old.version)
+        })
+    }
+
+    /// A node has said that this slot is on its way elsewhere.
+    pub fn moves(&self, slot: u16) -> Outdated {
+        if self.topology().is_unstable(slot) {
+            return Outdated::new();
+        }
+        let _changing = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.doubts.notify_one();
+        self.change(|old| {
+            let mut new = old.clone();
+            new.unstable.insert(slot);
+            new
+        })
+    }
+
+    /// Under the lock of `nodes`.
+    fn change(&self, make: impl FnOnce(&Topology) -> Topology) -> Outdated {
+        let old = self.topology.load_full();
+        let mut new = make(&old);
+        let same_owner = |slot| match (old.owner(slot), new.owner(slot)) {
+            (Some(before), Some(after)) => before.number == after.number,
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if (0..SLOTS).all(same_owner) && old.unstable == new.unstable {
+            return Outdated::new();
+        }
+        new.version = old.version + 1;
+        let outdated = old.outdated_by(&new);
+        self.topology.store(Arc::new(new));
+        outdated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        let seeds = vec![("one".to_owned(), 1)];
+        let target =
+            Target { endpoint: Endpoint::Cluster { seeds }, db: 0, username: None, password: None };
+        Cluster::new(&target).unwrap()
+    }
+
+    fn address(name: &str) -> Address {
+        (name.to_owned(), 1)
+    }
+
+    /// `one` has the lower half of the slots and `two` the upper.
+    fn halves(unstable: &[u16]) -> View {
+        let owner = |slot| Some(address(if slot < SLOTS / 2 { "one" } else { "two" }));
+        View { owners: (0..SLOTS).map(owner).collect(), unstable: unstable.iter().copied().collect() }
+    }
+
+    fn numbers(cluster: &Cluster, names: &[&str]) -> Vec<u32> {
+        names.iter().map(|name| cluster.node(&address(name)).number).collect()
+    }
+
+    #[test]
+    fn a_node_that_loses_a_slot_does_not_vouch_any_more() {
+        let cluster = cluster();
+        assert!(!cluster.topology().is_complete());
+        assert_eq!(cluster.learn(halves(&[])), Outdated::new());
+        assert!(cluster.topology().is_complete());
+        assert_eq!(cluster.moved(3, &address("two")), numbers(&cluster, &["one"]));
+        assert_eq!(cluster.topology().owner(3).unwrap().number, numbers(&cluster, &["two"])[0]);
+        // The same word again changes nothing.
+        let version = cluster.topology().version;
+        assert_eq!(cluster.moved(3, &address("two")), Outdated::new());
+        assert_eq!(cluster.topology().version, version);
+    }
+
+    #[test]
+    fn a_slot_that_begins_to_move_outdates_its_node_and_so_does_the_end_of_it() {
+        let cluster = cluster();
+        cluster.learn(halves(&[]));
+        assert_eq!(cluster.moves(9000), numbers(&cluster, &["two"]));
+        assert!(cluster.topology().is_unstable(9000));
+        assert_eq!(cluster.moves(9000), Outdated::new());
+        assert_eq!(cluster.learn(halves(&[])), numbers(&cluster, &["two"]));
+        assert!(!cluster.topology().is_unstable(9000));
+    }
+
+    #[test]
+    fn ranges_are_runs_of_one_node() {
+        let cluster = cluster();
+        cluster.learn(halves(&[]));
+        cluster.moved(3, &address("two"));
+        let topology = cluster.topology();
+        let ranges: Vec<_> = topology
+            .ranges()
+            .into_iter()
+            .map(|(first, last, node)| (first, last, node.target.endpoint.to_string()))
+            .collect();
+        let two = "two:1".to_owned();
+        let one = "one:1".to_owned();
+        let half = SLOTS / 2;
+        assert_eq!(
+            ranges,
+            [
+                (0, 2, one.clone()),
+                (3, 3, two.clone()),
+                (4, half - 1, one.clone()),
+                (half, SLOTS - 1, two.clone())
+            ]
+        );
+        assert_eq!(topology.first_slot(&cluster.node(&address("two"))), Some(3));
+    }
+}

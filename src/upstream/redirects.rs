@@ -1,0 +1,284 @@
+//! A node of a cluster does not serve a request's slot: where the request goes instead. Nothing was executed there, so it
+//! may be sent again, also if it writes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::link::Link;
+use super::pending::{Expect, Failure, Frame, Pending};
+use super::{FillEach, LinkSet, Purpose, replies};
+use crate::clock::Moment;
+use crate::command::{self, Group};
+use crate::shared::Address;
+use crate::worker::Worker;
+
+/// So often a request is sent to another node before its client gets an error.
+const REDIRECTS_MAX: u8 = 16;
+/// How long a slot may be unserved, or its keys be divided, before the client learns of it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+/// A request that may go to another node.
+pub struct Again {
+    pub wire: Box<[u8]>,
+    since: Moment,
+    redirects: u8,
+}
+
+impl Again {
+    pub fn new(wire: &[u8], now: Moment) -> Box<Again> {
+        Box::new(Again { wire: wire.into(), since: now, redirects: 0 })
+    }
+
+    fn slot(&self) -> Option<u16> {
+        command::slot_of_request(&self.wire)
+    }
+
+    /// A script can answer with an error of its own that reads like a redirection. Redis's own names the slot of the keys,
+    /// and has executed nothing.
+    fn is_about(&self, redirect: &Redirect) -> bool {
+        match redirect {
+            Redirect::Moved { slot, .. } | Redirect::Ask { slot, .. } => self.slot() == Some(*slot),
+            Redirect::Later => false,
+        }
+    }
+}
+
+/// What a node says that does not serve a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// The slot is another node's.
+    Moved { slot: u16, to: Address },
+    /// This request is another node's, the slot is on its way there.
+    Ask { slot: u16, to: Address },
+    /// Keys of the request are on both nodes, or nobody serves the slot, or the node is not ready.
+    Later,
+}
+
+impl Redirect {
+    /// `asked`: the host of the node that says so, which may leave its own out.
+    fn parse(frame: &[u8], asked: &str) -> Option<Redirect> {
+        if frame.first() != Some(&b'-') {
+            return None;
+        }
+        let line = std::str::from_utf8(frame.strip_suffix(b"\r\n")?).ok()?;
+        let mut words = line.split(' ');
+        let word = words.next()?;
+        match word {
+            "-MOVED" | "-ASK" => {
+                let slot: u16 = words.next()?.parse().ok().filter(|slot| *slot < command::SLOTS)?;
+                let (host, port) = words.next()?.rsplit_once(':')?;
+                let host = match host {
+                    "" => asked,
+                    // The node does not know where.
+                    "?" => return Some(Redirect::Later),
+                    host => host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host),
+                };
+                let to = (host.to_owned(), port.parse().ok()?);
+                Some(if word == "-MOVED" { Redirect::Moved { slot, to } } else { Redirect::Ask { slot, to } })
+            }
+            "-TRYAGAIN" | "-CLUSTERDOWN" | "-MASTERDOWN" => Some(Redirect::Later),
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// Whether this reply says that the node does not serve the request, so that nothing was executed.
+    pub fn was_not_served(&self, worker: &Worker, frame: &[u8]) -> bool {
+        self.redirect(worker, frame).is_some()
+    }
+
+    /// What this reply says of the node, if it is such a word. It is noted.
+    pub(super) fn redirect(&self, worker: &Worker, frame: &[u8]) -> Option<Redirect> {
+        if !self.is_of_a_cluster || frame.first() != Some(&b'-') {
+            return None;
+        }
+        let crate::config::Endpoint::Tcp { host, .. } = &self.set.upstream.remote.target.endpoint else {
+            return None;
+        };
+        let redirect = Redirect::parse(frame, host)?;
+        let whole = worker.whole_of(&self.set.upstream)?;
+        let cluster = whole.remote.cluster.as_ref()?;
+        worker.metrics.redirects.add(1);
+        match &redirect {
+            Redirect::Moved { slot, to } => worker.shared.revoke_leases_of(&cluster.moved(*slot, to)),
+            Redirect::Ask { slot, .. } => worker.shared.revoke_leases_of(&cluster.moves(*slot)),
+            Redirect::Later => cluster.doubts.notify_one(),
+        }
+        Some(redirect)
+    }
+}
+
+/// A request that this node did not serve is sent elsewhere, or read anew by whoever waits for it. Gives one back whose
+/// reply stands.
+pub(super) fn follow(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    mut pending: Pending,
+    frame: &Frame<'_>,
+) -> Option<Pending> {
+    let Some(redirect) = link.redirect(worker, frame.as_slice()) else { return Some(pending) };
+    match pending.expect {
+        Expect::FillValue(fill) => {
+            // Its PTTL, which comes next, nobody waits for.
+            replies::fill_failed(worker, *fill);
+            return None;
+        }
+        Expect::FillEach(each) => {
+            FillEach::failed(*each, worker);
+            return None;
+        }
+        _ => {}
+    }
+    let Some(mut again) = pending.again.take() else { return Some(pending) };
+    let is_script = matches!(pending.expect, Expect::WriteUnknown(..));
+    let patient = worker.now().since(again.since) < PATIENCE && again.redirects < REDIRECTS_MAX;
+    if !patient || (is_script && !again.is_about(&redirect)) {
+        return Some(pending);
+    }
+    again.redirects += 1;
+    if let Some(asker) = pending.expect.asker() {
+        asker.session.hold_back();
+    }
+    let Pending { expect, group, .. } = pending;
+    let (from, purpose, resp3) = (link.set.clone(), link.purpose, link.resp3);
+    Displaced { expect, group, again, from, purpose, resp3 }.go(worker, redirect);
+    None
+}
+
+/// The way of requests that the daemon keeps by itself, from node to node.
+pub struct Detour {
+    since: Moment,
+    redirects: u8,
+    /// It was sent there for this time only.
+    asked: Option<Address>,
+}
+
+impl Detour {
+    pub fn new(now: Moment) -> Detour {
+        Detour { since: now, redirects: 0, asked: None }
+    }
+
+    /// Where to go next. `whole`: the links of the Redis where its kind lives.
+    pub fn links(&self, worker: &Rc<Worker>, whole: &Rc<LinkSet>, slot: Option<u16>) -> Result<Rc<LinkSet>, Failure> {
+        match (&self.asked, &whole.upstream.remote.cluster, slot) {
+            (Some(address), Some(cluster), _) => {
+                let node = worker.node(&whole.upstream, &cluster.node(address));
+                Ok(node.set(&whole.user, whole.db))
+            }
+            (None, Some(_), Some(slot)) => whole.of_slot(worker, slot),
+            _ => Ok(whole.clone()),
+        }
+    }
+
+    /// What stands before a request that was sent there for this time only.
+    pub fn ask(&self, worker: &Rc<Worker>, link: &Rc<Link>) {
+        if self.asked.is_some() {
+            link.send(worker, ASKING, Expect::Nobody, Group::Other);
+        }
+    }
+
+    /// Whether the reply sends the request elsewhere, and after which pause. `None`: the reply stands.
+    pub fn follows(&mut self, worker: &Worker, link: &Link, frame: &[u8]) -> Option<Duration> {
+        let redirect = link.redirect(worker, frame)?;
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX || Moment::now().since(self.since) > PATIENCE {
+            return None;
+        }
+        self.asked = None;
+        match redirect {
+            Redirect::Moved { .. } => Some(Duration::ZERO),
+            Redirect::Ask { to, .. } => {
+                self.asked = Some(to);
+                Some(Duration::ZERO)
+            }
+            Redirect::Later => Some(worker.jitter(PAUSE)),
+        }
+    }
+}
+
+/// A request between two nodes.
+struct Displaced {
+    expect: Expect,
+    group: Group,
+    again: Box<Again>,
+    /// The links of the node that did not serve it.
+    from: Rc<LinkSet>,
+    purpose: Purpose,
+    resp3: bool,
+}
+
+impl Displaced {
+    fn go(self, worker: &Rc<Worker>, redirect: Redirect) {
+        match redirect {
+            Redirect::Moved { .. } => self.go_to_owner(worker),
+            Redirect::Ask { to, .. } => {
+                let links = worker.node_at(&self.from.upstream, &to);
+                let links = links.map(|node| node.set(&self.from.user, self.from.db));
+                self.send(worker, links, true);
+            }
+            Redirect::Later => {
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(worker.jitter(PAUSE)).await;
+                    self.go_to_owner(&worker);
+                });
+            }
+        }
+    }
+
+    /// To whoever serves the slot as far as is known.
+    fn go_to_owner(self, worker: &Rc<Worker>) {
+        let whole = worker.whole_of(&self.from.upstream).map(|whole| whole.set(&self.from.user, self.from.db));
+        let links = match (whole, self.again.slot()) {
+            (Some(whole), Some(slot)) => whole.of_slot(worker, slot),
+            _ => Ok(self.from.clone()),
+        };
+        self.send(worker, links, false);
+    }
+
+    fn send(self, worker: &Rc<Worker>, links: Result<Rc<LinkSet>, Failure>, asking: bool) {
+        let link = links.and_then(|links| match self.purpose {
+            Purpose::Huge => links.huge(worker, self.resp3),
+            Purpose::Script => links.script(worker, self.resp3),
+            _ => links.plain(worker, self.resp3),
+        });
+        match link {
+            Ok(link) => {
+                if asking {
+                    link.send(worker, ASKING, Expect::Nobody, Group::Other);
+                }
+                let wire = self.again.wire.clone();
+                link.send_again(worker, &wire, self.expect, self.group, Some(self.again));
+            }
+            Err(failure) => replies::failed(worker, self.expect, failure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_are_read_as_redis_writes_them() {
+        let parse = |line: &str| Redirect::parse(format!("{line}\r\n").as_bytes(), "asked");
+        let moved = |slot, host: &str, port| Some(Redirect::Moved { slot, to: (host.to_owned(), port) });
+        assert_eq!(parse("-MOVED 3999 127.0.0.1:6381"), moved(3999, "127.0.0.1", 6381));
+        assert_eq!(parse("-MOVED 0 ::1:6381"), moved(0, "::1", 6381));
+        assert_eq!(parse("-MOVED 0 :6381"), moved(0, "asked", 6381));
+        assert_eq!(parse("-MOVED 0 ?:6381"), Some(Redirect::Later));
+        assert_eq!(
+            parse("-ASK 16383 a.b:1"),
+            Some(Redirect::Ask { slot: 16_383, to: ("a.b".to_owned(), 1) })
+        );
+        assert_eq!(parse("-TRYAGAIN Multiple keys request"), Some(Redirect::Later));
+        assert_eq!(parse("-CLUSTERDOWN Hash slot not served"), Some(Redirect::Later));
+        for other in ["-MOVED 16384 a:1", "-MOVED x", "-ERR MOVED 1 a:1", "+MOVED 1 a:1", "-MOVED 1 a:70000"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}
