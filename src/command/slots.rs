@@ -1,6 +1,6 @@
 //! Hash slots of Redis Cluster: of a key, and of a request.
 
-use super::{KeySet, Keys, Row, Route, keys, lookup};
+use super::{KeySet, Keys, Route, Row, keys, lookup};
 use crate::resp::{Args, RequestLimits, RequestScan, RequestScanner};
 
 /// Hash slots of a cluster.

@@ -4,8 +4,7 @@ use std::fmt;
 use super::value::Secret;
 use super::{Config, Error, Upstream};
 
-const SUPPORTED: &str =
-    "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n] and \
+const SUPPORTED: &str = "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n] and \
      redis-cluster://[user[:password]@]host:port,host:port";
 
 /// An L2, and who we are there.
@@ -122,9 +121,7 @@ pub(super) fn parse(name: &str, url: &Secret) -> Result<Target, Error> {
             Err(Error::new(format!("{name} asks for TLS, which this release does not have"), SUPPORTED))
         }
         "redis-cluster" | "valkey-cluster" => cluster(name, rest),
-        "redis-sentinel" => {
-            Err(Error::new(format!("{name}: {scheme}:// is not in this release"), SUPPORTED))
-        }
+        "redis-sentinel" => Err(Error::new(format!("{name}: {scheme}:// is not in this release"), SUPPORTED)),
         _ => Err(Error::new(format!("{name} has an unknown scheme"), SUPPORTED)),
     }
 }

@@ -39,6 +39,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let mut heard = Moment::now();
     let mut warned = Warned::default();
     let mut rounds = 0u64;
+    let mut first = true;
     loop {
         let answers = ask_all(cluster, &remote.target, &mut nodes).await;
         let view = Gathered::of(&answers);
@@ -54,7 +55,11 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
             false => {}
         }
         let is_up = is_enough && cluster.topology().is_complete();
-        tell(&shared, &remote, is_up, &mut told, &answers);
+        // The first round knows no nodes but the seeds.
+        let is_first = told.is_none() && answered > 0 && std::mem::take(&mut first);
+        if !is_first {
+            tell(&shared, &remote, is_up, &mut told, &answers);
+        }
         if is_up && rounds.is_multiple_of(SETTINGS_EVERY) {
             let connection = nodes.iter_mut().find_map(|node| node.connection.as_mut());
             if let Some(connection) = connection {
@@ -64,6 +69,9 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
         }
         rounds = if is_up { rounds + 1 } else { 0 };
         tokio::time::sleep(PACE_IN_DOUBT).await;
+        if is_first {
+            continue;
+        }
         let _ = tokio::time::timeout(PACE - PACE_IN_DOUBT, cluster.doubts.notified()).await;
     }
 }
@@ -191,8 +199,11 @@ struct Gathered {
 
 impl Gathered {
     fn of(answers: &[Answer]) -> Gathered {
-        let mut gathered =
-            Gathered { owners: vec![None; usize::from(SLOTS)], unstable: HashSet::new(), masters: HashSet::new() };
+        let mut gathered = Gathered {
+            owners: vec![None; usize::from(SLOTS)],
+            unstable: HashSet::new(),
+            masters: HashSet::new(),
+        };
         for answer in answers {
             for line in lines(answer).filter(|line| line.is("master") && line.is_there()) {
                 gathered.add(line);

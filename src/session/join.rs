@@ -83,7 +83,9 @@ impl Join {
             "DBSIZE" | "PUBSUB|NUMPAT" => (EveryNode, How::Sum),
             "KEYS" => (EveryNode, How::Chain),
             "FLUSHALL" | "FLUSHDB" | "SCRIPT|LOAD" | "SCRIPT|FLUSH" => (EveryNode, How::Same),
-            "FUNCTION|LOAD" | "FUNCTION|DELETE" | "FUNCTION|FLUSH" | "FUNCTION|RESTORE" => (EveryNode, How::Same),
+            "FUNCTION|LOAD" | "FUNCTION|DELETE" | "FUNCTION|FLUSH" | "FUNCTION|RESTORE" => {
+                (EveryNode, How::Same)
+            }
             "CONFIG|SET" | "CONFIG|RESETSTAT" | "CONFIG|REWRITE" => (EveryNode, How::Same),
             "ACL|SETUSER" | "ACL|DELUSER" | "ACL|LOAD" | "ACL|SAVE" => (EveryNode, How::Same),
             "SCRIPT|EXISTS" => (EveryNode, How::Least),
@@ -264,14 +266,24 @@ impl Session {
         Step::Next
     }
 
-    fn send_part(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, part: &Part, row: &'static Row) -> Step {
+    fn send_part(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        part: &Part,
+        row: &'static Row,
+    ) -> Step {
         let mut scanner = RequestScanner::default();
-        let RequestScan::Complete { len } = scanner.scan(&part.wire, &RequestLimits::NONE) else { return Step::Close };
+        let RequestScan::Complete { len } = scanner.scan(&part.wire, &RequestLimits::NONE) else {
+            return Step::Close;
+        };
         let request =
             Request { wire: &part.wire, args: Args::new(&part.wire[..len], scanner.ranges()), rest: &[] };
         match part.node {
             None => {
-                let (Slots::One(slot) | Slots::Many(slot)) = row.slots(&request.args) else { return Step::Close };
+                let (Slots::One(slot) | Slots::Many(slot)) = row.slots(&request.args) else {
+                    return Step::Close;
+                };
                 if let Some(step) = self.turn_to_slot(worker, st, slot) {
                     return step;
                 }

@@ -58,7 +58,9 @@ impl OneScript {
     fn send_again(self: Box<Self>) {
         let worker = self.runner.worker.clone();
         let links = match &self.runner.home {
-            Home::Redis(links) => self.detour.links(&worker, links, self.call.keys.first().map(|key| slot(key))),
+            Home::Redis(links) => {
+                self.detour.links(&worker, links, self.call.keys.first().map(|key| slot(key)))
+            }
             Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
         };
         match links.and_then(|links| links.plain(&worker, false)) {

@@ -226,7 +226,8 @@ impl Session {
         }
         worker.metrics.forwarded.add(1);
         let request = Worker::script_request(&link, &call);
-        let script = Box::new(OneScript { runner, seq, call, writes, then, detour: Detour::new(worker.now()) });
+        let script =
+            Box::new(OneScript { runner, seq, call, writes, then, detour: Detour::new(worker.now()) });
         link.send(worker, &request, Expect::OneScript(script), Group::State);
         Step::Next
     }

@@ -221,13 +221,18 @@ impl Session {
         let here = pin.link.set.upstream.remote.number == st.links.upstream.remote.number;
         if row.route == Route::Subscription {
             return (!here).then(|| {
-                self.refuse(worker, st, "CROSSSLOT shard channels of one connection must be on one node of the cluster")
+                self.refuse(
+                    worker,
+                    st,
+                    "CROSSSLOT shard channels of one connection must be on one node of the cluster",
+                )
             });
         }
         if here || pin.tracks || pin.stays || pin.monitors {
             return None;
         }
-        let takes_a_link = !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
+        let takes_a_link =
+            !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
         if takes_a_link && !(row.route == Route::BlockingIfAsked && !row.is_blocking(&request.args)) {
             return Some(self.refuse(
                 worker,
@@ -290,7 +295,12 @@ impl Session {
     }
 
     /// MULTI: the first key behind it says to which node. Where none has come yet, it is answered here.
-    fn steer_multi(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, request: Request<'_>) -> Option<Step> {
+    fn steer_multi(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+    ) -> Option<Step> {
         if st.pin.is_some() || request.args.len() != 1 {
             return None;
         }
@@ -377,7 +387,9 @@ fn first_slot(rest: &[u8], st: &State) -> Ahead {
     let mut scanner = RequestScanner::default();
     let mut at = 0;
     loop {
-        let RequestScan::Complete { len } = scanner.scan(&rest[at..], &st.limits) else { return Ahead::Nothing };
+        let RequestScan::Complete { len } = scanner.scan(&rest[at..], &st.limits) else {
+            return Ahead::Nothing;
+        };
         let args = Args::new(&rest[at..at + len], scanner.ranges());
         at += len;
         let Some(row) = command::lookup(&args) else { continue };

@@ -15,7 +15,8 @@ use crate::cache::StripeSet;
 use crate::command::{self, Effect, Group, Local, Route, Row};
 use crate::resp::{self, RequestScan, RequestScanner};
 use crate::upstream::{
-    self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, Purpose, send_block,
+    self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, Purpose,
+    send_block,
 };
 use crate::worker::Worker;
 

@@ -7,8 +7,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
 use super::Remote;
-use crate::config::{Endpoint, Target};
 use crate::command::SLOTS;
+use crate::config::{Endpoint, Target};
 
 /// Where a node listens.
 pub type Address = (String, u16);
@@ -218,8 +218,7 @@ mod tests {
 
     fn cluster() -> Cluster {
         let seeds = vec![("one".to_owned(), 1)];
-        let target =
-            Target { endpoint: Endpoint::Cluster { seeds }, db: 0, username: None, password: None };
+        let target = Target { endpoint: Endpoint::Cluster { seeds }, db: 0, username: None, password: None };
         Cluster::new(&target).unwrap()
     }
 

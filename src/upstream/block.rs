@@ -55,7 +55,13 @@ pub(super) fn block_reply(
     if let Some(pause) = block.borrow_mut().must_go_elsewhere(worker, link) {
         let asker = block.borrow().asker.clone();
         asker.session.hold_back();
-        tokio::task::spawn_local(go_elsewhere(worker.clone(), block.clone(), link.purpose, link.resp3, pause));
+        tokio::task::spawn_local(go_elsewhere(
+            worker.clone(),
+            block.clone(),
+            link.purpose,
+            link.resp3,
+            pause,
+        ));
         return;
     }
     let mut block = block.borrow_mut();

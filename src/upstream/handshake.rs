@@ -96,9 +96,7 @@ pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Inco
             let (stream, incoming) = Stream::of_tcp(stream);
             Ok((stream, incoming, welcome))
         }
-        Endpoint::Cluster { .. } => {
-            Err(Refusal::Unreachable("a cluster is reached by its nodes".into()))
-        }
+        Endpoint::Cluster { .. } => Err(Refusal::Unreachable("a cluster is reached by its nodes".into())),
         Endpoint::Memory => Err(Refusal::Unreachable("there is no Redis, but the embedded engine".into())),
         Endpoint::Unix { path } => {
             let mut stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;

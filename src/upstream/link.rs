@@ -98,7 +98,8 @@ pub struct Link {
 impl Link {
     /// Begins to connect; requests may be queued at once.
     pub fn open(worker: &Rc<Worker>, set: &Rc<LinkSet>, purpose: Purpose, resp3: bool) -> Rc<Link> {
-        let lease = (purpose == Purpose::Tracked).then(|| worker.shared.new_lease(worker.id, set.upstream.remote.number));
+        let lease = (purpose == Purpose::Tracked)
+            .then(|| worker.shared.new_lease(worker.id, set.upstream.remote.number));
         let link = Rc::new(Link {
             id: worker.next_link_id(),
             purpose,

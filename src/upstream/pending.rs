@@ -85,11 +85,15 @@ impl Expect {
     pub fn asker(&self) -> Option<&Asker> {
         use Expect::{Described, Executed, Info, Pinned, Read, ReadEach, Reply, Turn, Write, WriteUnknown};
         match self {
-            Reply(asker) | Read(asker, _) | ReadEach(asker, _) | Write(asker, _) | Executed(asker, _) => Some(asker),
-            Expect::Scanned(asker, _) => Some(asker),
-            WriteUnknown(asker, ..) | Turn(asker, _) | Info(asker) | Described(asker, _) | Pinned(asker, _) => {
+            Reply(asker) | Read(asker, _) | ReadEach(asker, _) | Write(asker, _) | Executed(asker, _) => {
                 Some(asker)
             }
+            Expect::Scanned(asker, _) => Some(asker),
+            WriteUnknown(asker, ..)
+            | Turn(asker, _)
+            | Info(asker)
+            | Described(asker, _)
+            | Pinned(asker, _) => Some(asker),
             _ => None,
         }
     }

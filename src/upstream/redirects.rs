@@ -163,7 +163,12 @@ impl Detour {
     }
 
     /// Where to go next. `whole`: the links of the Redis where its kind lives.
-    pub fn links(&self, worker: &Rc<Worker>, whole: &Rc<LinkSet>, slot: Option<u16>) -> Result<Rc<LinkSet>, Failure> {
+    pub fn links(
+        &self,
+        worker: &Rc<Worker>,
+        whole: &Rc<LinkSet>,
+        slot: Option<u16>,
+    ) -> Result<Rc<LinkSet>, Failure> {
         match (&self.asked, &whole.upstream.remote.cluster, slot) {
             (Some(address), Some(cluster), _) => {
                 let node = worker.node(&whole.upstream, &cluster.node(address));
@@ -232,7 +237,8 @@ impl Displaced {
 
     /// To whoever serves the slot as far as is known.
     fn go_to_owner(self, worker: &Rc<Worker>) {
-        let whole = worker.whole_of(&self.from.upstream).map(|whole| whole.set(&self.from.user, self.from.db));
+        let whole =
+            worker.whole_of(&self.from.upstream).map(|whole| whole.set(&self.from.user, self.from.db));
         let links = match (whole, self.again.slot()) {
             (Some(whole), Some(slot)) => whole.of_slot(worker, slot),
             _ => Ok(self.from.clone()),
@@ -277,7 +283,8 @@ mod tests {
         );
         assert_eq!(parse("-TRYAGAIN Multiple keys request"), Some(Redirect::Later));
         assert_eq!(parse("-CLUSTERDOWN Hash slot not served"), Some(Redirect::Later));
-        for other in ["-MOVED 16384 a:1", "-MOVED x", "-ERR MOVED 1 a:1", "+MOVED 1 a:1", "-MOVED 1 a:70000"] {
+        for other in ["-MOVED 16384 a:1", "-MOVED x", "-ERR MOVED 1 a:1", "+MOVED 1 a:1", "-MOVED 1 a:70000"]
+        {
             assert_eq!(parse(other), None, "{other}");
         }
     }
