@@ -52,7 +52,8 @@ pub(super) fn block_reply(
             return;
         }
     }
-    if let Some(pause) = block.borrow_mut().must_go_elsewhere(worker, link) {
+    let elsewhere = block.borrow_mut().must_go_elsewhere(worker, link);
+    if let Some(pause) = elsewhere {
         let asker = block.borrow().asker.clone();
         asker.session.hold_back();
         tokio::task::spawn_local(go_elsewhere(
