@@ -19,7 +19,7 @@ use crate::cache::{
     Admission, Cache, Derived, Entry, Flight, Follower, Joined, RequestId, StripeSet, Terms,
 };
 use crate::clock::Moment;
-use crate::command::{Group, Row};
+use crate::command::{self, Group, Keeps, Row};
 use crate::resp;
 use crate::state::ratelimit::{Outcome, Resolved};
 use crate::state::session::{Use, Validate, Validated, Verdict};
@@ -67,10 +67,9 @@ pub(super) fn still_tells(entry: &Entry, now: Moment) -> bool {
     entry.as_derived().is_none() || tell(entry, now, false, &mut Vec::new()).is_some()
 }
 
-/// Whether the answer of this request may be kept here.
+/// Whether answers of this request may be kept here.
 pub(super) fn is_kept(wire: &[u8]) -> bool {
-    let name = words(wire).first().map(|name| name.to_ascii_uppercase());
-    matches!(name.as_deref(), Some(b"SESSION.VALIDATE" | b"RATELIMIT.CHECK"))
+    command::lookup_argv(&words(wire)).is_some_and(|row| row.keeps != Keeps::Nothing)
 }
 
 fn words(wire: &[u8]) -> SmallVec<[&[u8]; 12]> {
@@ -146,10 +145,10 @@ impl Session {
         row: &Row,
     ) -> bool {
         let Some(cache) = self.l1(worker, st) else { return false };
-        let may_be_there = match row.name {
-            "SESSION.VALIDATE" => true,
-            "RATELIMIT.CHECK" => cache.denials.any(),
-            _ => false,
+        let may_be_there = match row.keeps {
+            Keeps::Nothing => false,
+            Keeps::Validations => true,
+            Keeps::Denials => cache.denials.any(),
         };
         if !may_be_there || request.wire.len() > worker.cached_request_bytes_max() {
             return false;

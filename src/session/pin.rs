@@ -325,16 +325,8 @@ impl Session {
             pin.queued.len += 1;
             pin.queued.unknown = true;
         }
-        self.send_on_pin(
-            worker,
-            st,
-            request.wire,
-            StripeSet::Unknown,
-            false,
-            Frames::One,
-            PinnedReply::Plain,
-            Group::Other,
-        )
+        let expect = PinnedExpect::one(StripeSet::Unknown, PinnedReply::Plain);
+        self.send_on_pin(worker, st, request.wire, expect, Group::Other)
     }
 
     pub(super) fn send_pinned(
@@ -424,7 +416,8 @@ impl Session {
             }
             _ => PinnedReply::Plain,
         };
-        self.send_on_pin(worker, st, request.wire, all_writes, blocks, frames, meaning, row.group())
+        let expect = PinnedExpect { writes: all_writes, wakes: blocks, frames, meaning };
+        self.send_on_pin(worker, st, request.wire, expect, row.group())
     }
 
     fn link_state(&self, pin: &mut Pin, row: &Row, request: &Request<'_>) -> PinnedReply {
@@ -444,21 +437,16 @@ impl Session {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn send_on_pin(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         wire: &[u8],
-        writes: StripeSet,
-        wakes: bool,
-        frames: Frames,
-        meaning: PinnedReply,
+        expect: PinnedExpect,
         group: Group,
     ) -> Step {
         let seq = st.take_place(Waits::Reply);
         let Some(pin) = &st.pin else { return Step::Next };
-        let expect = PinnedExpect { writes, wakes, frames, meaning };
         worker.metrics.forwarded.add(1);
         pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
         Step::Next

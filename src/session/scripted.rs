@@ -24,7 +24,7 @@ use crate::resp;
 use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Expect, Failure, Frame, Frames, Purpose};
+use crate::upstream::{Expect, Failure, Frame, PinnedExpect, Purpose};
 use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
@@ -282,16 +282,8 @@ impl Session {
         pin.queued.scripts.push(scripted(pin.queued.len));
         pin.queued.note(&StripeSet::None, false);
         let wire = resp::encode_request(&[b"PING"]);
-        self.send_on_pin(
-            worker,
-            st,
-            &wire,
-            StripeSet::None,
-            false,
-            Frames::One,
-            PinnedReply::Plain,
-            Group::State,
-        )
+        let expect = PinnedExpect::one(StripeSet::None, PinnedReply::Plain);
+        self.send_on_pin(worker, st, &wire, expect, Group::State)
     }
 
     fn queue_call(
@@ -315,7 +307,8 @@ impl Session {
         pin.queued.note(&writes, false);
         let wire = call.eval();
         pin.queued.scripts.push(Scripted { at, reply: call.reply, after, runner });
-        self.send_on_pin(worker, st, &wire, writes, false, Frames::One, PinnedReply::Plain, Group::State)
+        let expect = PinnedExpect::one(writes, PinnedReply::Plain);
+        self.send_on_pin(worker, st, &wire, expect, Group::State)
     }
 }
 
