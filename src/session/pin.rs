@@ -10,7 +10,7 @@ use super::redirect::{Redirect, redirects};
 use super::transaction::{Executed, Queued};
 use super::{Park, Session, State, Waits};
 use crate::cache::StripeSet;
-use crate::command::{Effect, Group, Local, Route, Row};
+use crate::command::{Asked, Effect, Group, Local, Route, Row};
 use crate::upstream::{Element, Expect, Failure, Frames, Link, PinnedExpect, Subscribed, send_unasked};
 use crate::worker::Worker;
 
@@ -71,6 +71,8 @@ pub enum PinnedReply {
     Blocking,
     /// L2's id of a link is replaced by ours.
     Translated(Redirect),
+    /// Our own commands are put into what L2 says of commands.
+    Described(Box<Asked>),
     /// The reply is replaced: what was sent only made the transaction fail.
     Refused(Bytes),
 }
@@ -410,6 +412,10 @@ impl Session {
             Route::Local(Local::ClientGetredir | Local::ClientTrackinginfo) => {
                 pin.redirect.map_or(PinnedReply::Plain, PinnedReply::Translated)
             }
+            Route::CommandDocs => match Asked::of(row, args, st.identity.resp3) {
+                Some(asked) => PinnedReply::Described(Box::new(asked)),
+                None => PinnedReply::Plain,
+            },
             _ if blocks => {
                 pin.blocking += 1;
                 PinnedReply::Blocking
