@@ -15,9 +15,7 @@ use super::plans::{Plan, Then, plan, session_settings};
 use super::reads::older_than_passed;
 use super::scripted::{Runner, naming_of};
 use super::{Park, Session, State, Waits};
-use crate::cache::{
-    Admission, Cache, Derived, Entry, Flight, Follower, Joined, RequestId, StripeSet, Terms,
-};
+use crate::cache::{Admission, Cache, Derived, Entry, Flight, Follower, Joined, RequestId, StripeSet, Terms};
 use crate::clock::Moment;
 use crate::command::{self, Group, Keeps, Row};
 use crate::resp;
@@ -242,20 +240,24 @@ impl Session {
     ) -> Option<Step> {
         let Planned { call, then, .. } = planned;
         // A session that watches keys reads at L2.
-        let cache = self.l1(worker, st).filter(|_| st.pin.is_none())?.clone();
-        let key = call.keys.first()?;
-        if request.wire.len() > worker.cached_request_bytes_max() {
+        let cache = self.l1(worker, st).filter(|_| st.pin.is_none())?;
+        let may_be_kept = match then {
+            Then::Validated(validate) => !validate.strict,
+            // The next one after a denial.
+            Then::Limited(Limited::Check(resolved)) => resolved.may_be_remembered() && cache.denials.any(),
+            _ => false,
+        };
+        if !may_be_kept || request.wire.len() > worker.cached_request_bytes_max() {
             return None;
         }
-        let hash = worker.shared.hash(key);
+        let cache = cache.clone();
+        let hash = worker.shared.hash(call.keys().next()?);
         let tail_at = request.args.tail_at();
         let id = worker.request_id(&cache, Self::scope(st), row, request.wire, tail_at, 0);
         let id = RequestId { key_hash: hash, stripe: cache.stamps.stripe(hash), ..id };
         match then {
-            Then::Validated(validate) if !validate.strict => {
-                self.validate_to_keep(worker, st, &cache, &id, planned, validate)
-            }
-            Then::Limited(Limited::Check(resolved)) if resolved.may_be_remembered() => {
+            Then::Validated(validate) => self.validate_to_keep(worker, st, &cache, &id, planned, validate),
+            Then::Limited(Limited::Check(resolved)) => {
                 self.check_to_keep(worker, st, &cache, &id, planned, resolved)
             }
             _ => None,
@@ -279,7 +281,7 @@ impl Session {
             return Some(Step::Again(Park::Until(until)));
         }
         worker.metrics.l1_misses.add(1);
-        let key = call.keys.first()?;
+        let key = call.keys().next()?;
         let passes = st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
         if passes || worker.admit_key(cache, id.key_hash, key) == Admission::Pass {
             return None;
@@ -323,7 +325,7 @@ impl Session {
         if st.is_waiting() || !cache.denials.has(hash) {
             return None;
         }
-        let fill = Fill::begin(worker, st, call.keys.first()?)?;
+        let fill = Fill::begin(worker, st, call.keys().next()?)?;
         let flight = Flight::alone(id, &cache.stamps, worker.now());
         worker.metrics.l1_misses.add(1);
         let seq = st.take_place(Waits::Reply);

@@ -137,7 +137,7 @@ impl Session {
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let naming = Naming { prefix: worker.live().config.prefix(kind).into(), tagged };
+        let naming = Naming { prefix: worker.live_now().config.prefix(kind).into(), tagged };
         let runner =
             Runner { session: self.clone(), worker: worker.clone(), home, naming, resp3: st.identity.resp3 };
         match plan(&runner, command) {
@@ -216,14 +216,15 @@ impl Session {
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
         } else if let (Then::Validated(_), Some(cache), Some(key)) =
-            (&then, &worker.shared.cache, call.keys.first())
+            (&then, &worker.shared.cache, call.keys().next())
         {
             st.lanes.note_passing(st.head, seq, &[cache.stamps.stripe(worker.shared.hash(key))]);
         }
         worker.metrics.forwarded.add(1);
-        let request = Worker::script_request(&link, &call);
+        let known = Worker::knows_script(&link, &call);
         let script = Box::new(OneScript { runner, seq, call, writes, then });
-        link.send(worker, &request, Expect::OneScript(script), Group::State);
+        let encode = |script: &Box<OneScript>, out: &mut Vec<u8>| script.call.append_to(known, out);
+        link.send_with(worker, script, encode, Expect::OneScript, Group::State);
         Step::Next
     }
 
@@ -404,7 +405,7 @@ impl Runner {
     /// What passed by L1 may be ahead of what that holds.
     pub(super) fn has_passed(&self, call: &Call, then: &Then) {
         if let (Then::Validated(_), Some(cache), Some(key)) =
-            (then, &self.worker.shared.cache, call.keys.first())
+            (then, &self.worker.shared.cache, call.keys().next())
         {
             let stripe = cache.stamps.stripe(self.worker.shared.hash(key));
             self.session.passed_read(&self.worker, cache, stripe);

@@ -42,13 +42,13 @@ impl Worker {
             return StripeSet::Unknown;
         }
         let stripes: SmallVec<[Stripe; 4]> =
-            call.keys.iter().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
+            call.keys().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
         StripeSet::from_slice(&stripes)
     }
 
-    /// The request that runs a script behind whatever was sent on this link.
-    pub fn script_request(link: &Link, call: &Call) -> Vec<u8> {
-        if link.has_carried(call.script.name) { call.evalsha() } else { call.eval() }
+    /// Whether L2 knows a script by its digest, behind whatever was sent on this link; the next time it does.
+    pub fn knows_script(link: &Link, call: &Call) -> Known {
+        if link.has_carried(call.script.name) { Known::Yes } else { Known::No }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -105,10 +105,10 @@ impl Worker {
         };
         let link = links.plain(self, false)?;
         let writes = if links.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
-        let mut outcome = self.reply_of(&link, &Worker::script_request(&link, call)).await;
+        let mut outcome = self.reply_of(&link, call, Worker::knows_script(&link, call)).await;
         // Somebody flushed L2's scripts: nothing was executed.
         if outcome.as_ref().is_ok_and(|frame| is_unknown_script(frame)) {
-            outcome = self.reply_of(&links.plain(self, false)?, &call.eval()).await;
+            outcome = self.reply_of(&links.plain(self, false)?, call, Known::No).await;
         }
         match writes.is_unknown() {
             true => self.barrier().await,
@@ -119,17 +119,18 @@ impl Worker {
 
     /// Sends a script behind whatever was sent on this link.
     pub fn send_script(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Replied {
-        self.send_for_reply(link, &Worker::script_request(link, call))
+        self.send_for_reply(link, call, Worker::knows_script(link, call))
     }
 
-    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Replied {
+    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Replied {
         let (to, reply) = oneshot::channel();
-        link.send(self, request, Expect::Script(to), Group::State);
+        let encode = |_: &_, out: &mut Vec<u8>| call.append_to(known, out);
+        link.send_with(self, to, encode, Expect::Script, Group::State);
         reply
     }
 
-    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
-        self.send_for_reply(link, request).await.unwrap_or(Err(Failure::Unknown))
+    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Result<Bytes, Failure> {
+        self.send_for_reply(link, call, known).await.unwrap_or(Err(Failure::Unknown))
     }
 }
 
