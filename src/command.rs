@@ -59,6 +59,8 @@ pub struct Row {
     pub route: Route,
     /// How a RESP3 reply of this command reads in RESP2 (only asked for cached reads).
     pub shape: Shape,
+    /// Which of its answers L1 keeps, where those are not the replies themselves.
+    pub keeps: Keeps,
     group: Group,
     index: u16,
     /// Where the container's name ends in `name`; the length of `name` if it is no subcommand.
@@ -159,6 +161,14 @@ impl Row {
     pub fn group(&self) -> Group {
         self.group
     }
+}
+
+/// What L1 keeps of a shared-state command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    Nothing,
+    Validations,
+    Denials,
 }
 
 /// Commands whose latencies are counted together.

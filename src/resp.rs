@@ -10,7 +10,7 @@ mod request;
 mod value;
 
 pub use convert::*;
-pub use element::{bulk_text, parse_integer};
+pub use element::{bulk_text, bulks, parse_integer};
 pub use encode::*;
 pub use number::strict_integer;
 pub use reply::{ReplyFrame, ReplyScan, ReplyScanner};

@@ -21,6 +21,8 @@ pub mod throttle;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::config::Kind;
 
 pub use arguments::Arguments;
@@ -58,7 +60,7 @@ impl Command {
 /// Understands a request, its name first. Names and options are taken in any case.
 pub fn parse(argv: &[&[u8]]) -> Result<Command, Fault> {
     let Some((name, rest)) = argv.split_first() else { return Err("ERR unknown command ''".into()) };
-    let name = name.to_ascii_uppercase();
+    let name: SmallVec<[u8; 32]> = name.iter().map(u8::to_ascii_uppercase).collect();
     let mut args = Arguments::new(&name, rest);
     let command = match name.iter().position(|&byte| byte == b'.').map(|dot| name.split_at(dot)) {
         Some((b"LOCK", verb)) => lock::parse(&verb[1..], &mut args)?.map(Command::Lock),

@@ -11,7 +11,7 @@ mod scripts;
 mod sweeps;
 mod upkeep;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -275,6 +275,10 @@ impl Worker {
     /// The settings in force.
     pub fn live(&self) -> Arc<Live> {
         self.live.borrow().clone()
+    }
+    /// The same for the moment: they must be let go before they can change.
+    pub fn live_now(&self) -> Ref<'_, Live> {
+        Ref::map(self.live.borrow(), |live| &**live)
     }
     pub fn settings_changed(&self) {
         let live = self.shared.live.load_full();

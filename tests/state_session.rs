@@ -435,7 +435,7 @@ fn a_tracked_link_is_told_of_every_change_also_by_scripts_that_do_not_declare_th
         let reply = logins.run(change);
         assert!(!reply.contains("SESSION "), "{change}: {reply}");
         let push = String::from_utf8_lossy(&link.read_frame()).into_owned();
-        let key = String::from_utf8(validate.call(&settings).keys[0].clone()).unwrap();
+        let key = String::from_utf8(validate.call(&settings).keys().next().unwrap().to_vec()).unwrap();
         assert!(push.starts_with(">2") && push.contains("invalidate") && push.contains(&key), "{push}");
     };
     let (old, _) = logins.create("ann", "");

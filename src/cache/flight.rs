@@ -54,6 +54,11 @@ impl Flight {
         }
     }
 
+    /// One that nobody is to follow: it is on no list, and need not land.
+    pub fn alone(id: &RequestId<'_>, stamps: &Stamps, now: Moment) -> Flight {
+        Flight::new(id, stamps.claim(id.stripe), now)
+    }
+
     /// Only while no write that this daemon knows of came after it began, and while it is young.
     fn may_be_followed(&self, id: &RequestId<'_>, stamp: u32, now: Moment) -> bool {
         self.is_for(id) && self.stamp == stamp && now.since(self.began) < AGE_MAX

@@ -56,13 +56,17 @@ impl Stamps {
         self.counters[stripe as usize].fetch_or(CLAIMED, SeqCst) & !CLAIMED
     }
 
-    /// Moves the stamp on. Nothing is claimed under the new one.
+    /// Moves the stamp on; nothing is claimed under the new one. Where nothing is under the present one either, nothing was
+    /// read under it: what a fill reads that begins from here on is read later, and the counter is only looked at.
     #[inline]
     pub fn bump(&self, stripe: Stripe) {
         let counter = &self.counters[stripe as usize];
         let mut seen = counter.load(SeqCst);
-        while let Err(other) = counter.compare_exchange_weak(seen, next(seen), SeqCst, SeqCst) {
-            seen = other;
+        while seen & CLAIMED != 0 {
+            match counter.compare_exchange_weak(seen, next(seen), SeqCst, SeqCst) {
+                Ok(_) => return,
+                Err(other) => seen = other,
+            }
         }
     }
 
@@ -128,7 +132,10 @@ mod tests {
         assert!(!stamps.is_claimed(7));
         let second = stamps.get(7);
         stamps.bump(7);
-        assert_ne!(stamps.get(7), second, "a bump without a claim");
+        assert_eq!(stamps.get(7), second, "a bump without a claim");
+        assert_eq!(stamps.claim(7), second);
+        stamps.bump(7);
+        assert_ne!(stamps.get(7), second, "a bump behind a claim");
         assert!(!stamps.is_claimed(8) && stamps.get(8) == first, "its neighbour");
     }
 

@@ -10,7 +10,7 @@ mod state;
 mod streams;
 mod strings;
 
-use super::{DENIED_BY_DEFAULT, Effect, Group, Keys, Local, Route, Row, Shape};
+use super::{DENIED_BY_DEFAULT, Effect, Group, Keeps, Keys, Local, Route, Row, Shape};
 use crate::resp::Args;
 
 /// One row per command and subcommand: all of Redis 7.0.15 and what later versions and Valkey added.
@@ -232,6 +232,7 @@ const fn row(name: &'static str, arity: i16, keys: Keys, effect: Effect, route: 
         effect,
         route,
         shape: Shape::Plain,
+        keeps: Keeps::Nothing,
         group: group_of(effect, route),
         index: 0,
         split: split as u8,
@@ -296,6 +297,11 @@ impl Row {
 
     const fn grouped(mut self, group: Group) -> Row {
         self.group = group;
+        self
+    }
+
+    const fn keeping(mut self, keeps: Keeps) -> Row {
+        self.keeps = keeps;
         self
     }
 }

@@ -6,9 +6,11 @@
 //! back and forth over a long string) is looked at only between them, as in Redis.
 
 mod api;
+mod arguments;
 mod bits;
 mod convert;
 mod json;
+mod layout;
 mod msgpack;
 mod number;
 mod raised;

@@ -131,6 +131,15 @@ pub fn parse_integer(frame: &[u8]) -> Option<i64> {
     strict_integer(frame.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 
+/// The texts of bulk strings that stand one behind the other.
+pub fn bulks(frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut cursor = Cursor::new(frames);
+    std::iter::from_fn(move || match cursor.frame()? {
+        Element { kind: b'$', content: Content::Blob(text) } => Some(text),
+        _ => None,
+    })
+}
+
 /// The text of a `$`, `+` or `=` frame (of the latter without its prefix); `None` for nulls and other types.
 pub fn bulk_text(frame: &[u8]) -> Option<&[u8]> {
     match Cursor::new(frame).frame()? {

@@ -6,10 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::dispatch::Request;
+use super::dispatch::{Outgoing, Request};
 use super::input::Step;
 use super::{Park, Session, State, Waits};
-use crate::cache::StripeSet;
 use crate::command::{Group, Row, SLOTS};
 use crate::resp;
 use crate::shared::Topology;
@@ -130,9 +129,11 @@ impl Session {
         let mut words: Vec<&[u8]> = request.args.iter().collect();
         words[1] = own.as_bytes();
         let wire = resp::encode_request(&words);
-        Some(self.send_plain(worker, st, &wire, &StripeSet::None, false, row.group(), |asker| {
-            Expect::Scanned(asker, slot)
-        }))
+        Some(
+            self.send_plain(worker, st, Outgoing::new(&wire, row.group()), |asker| {
+                Expect::Scanned(asker, slot)
+            }),
+        )
     }
 
     // WAIT is about every node: the session may have written to each.

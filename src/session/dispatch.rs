@@ -32,6 +32,23 @@ pub(super) struct Request<'a> {
     pub rest: &'a [u8],
 }
 
+/// A request for the plain lane.
+pub(super) struct Outgoing<'a> {
+    pub wire: &'a [u8],
+    /// The keys that others of this session must not overtake.
+    pub writes: StripeSet,
+    /// It takes a link that nothing small waits on.
+    pub huge: bool,
+    pub group: Group,
+}
+
+impl<'a> Outgoing<'a> {
+    /// One that writes nothing and is small.
+    pub fn new(wire: &'a [u8], group: Group) -> Outgoing<'a> {
+        Outgoing { wire, writes: StripeSet::None, huge: false, group }
+    }
+}
+
 /// While L2 holds writes back, they keep off the links of reads.
 fn note_pause(worker: &Worker, row: &Row, args: &Args<'_>) {
     let until = match (row.name, args.get(2), args.get(3)) {
@@ -221,7 +238,9 @@ impl Session {
         if let Some(until) = st.lanes.plain_waits_for(st.head) {
             return Step::Again(Park::Until(until));
         }
-        self.send_plain(worker, st, request.wire, &StripeSet::Unknown, false, Group::Other, |asker| {
+        let writes = StripeSet::Unknown;
+        let outgoing = Outgoing { writes, ..Outgoing::new(request.wire, Group::Other) };
+        self.send_plain(worker, st, outgoing, |asker| {
             Expect::WriteUnknown(asker, StripeSet::Unknown, Aftermath::Barrier)
         })
     }
@@ -265,22 +284,17 @@ impl Session {
         request: Request<'_>,
         row: &Row,
     ) -> Step {
-        let group = row.group();
+        let outgoing = Outgoing::new(request.wire, row.group());
         match row.effect_of(&request.args) {
-            Effect::None => {
-                let revokes = row.revokes_leases();
-                self.send_plain(worker, st, request.wire, &StripeSet::None, false, group, |asker| {
-                    match revokes {
-                        true => Expect::WriteUnknown(asker, StripeSet::None, Aftermath::RevokeLeases),
-                        false => Expect::Reply(asker),
-                    }
-                })
-            }
+            Effect::None => self.send_plain(worker, st, outgoing, |asker| match row.revokes_leases() {
+                true => Expect::WriteUnknown(asker, StripeSet::None, Aftermath::RevokeLeases),
+                false => Expect::Reply(asker),
+            }),
             Effect::Read => {
                 let mut key = None;
                 row.for_each_key(&request.args, &mut |k| key = key.or_else(|| Some(worker.shared.hash(k))));
                 let huge = key.is_some_and(|key| worker.is_huge(key));
-                self.send_plain(worker, st, request.wire, &StripeSet::None, huge, group, |asker| match key {
+                self.send_plain(worker, st, Outgoing { huge, ..outgoing }, |asker| match key {
                     Some(key) => Expect::Read(asker, KeyedRead { key, cacheable: false }),
                     None => Expect::Reply(asker),
                 })
@@ -295,7 +309,8 @@ impl Session {
                 let written = stripes.clone();
                 let paused = worker.shared.writes_paused_until.load(Relaxed) > worker.now().0;
                 let huge = paused || request.wire.len() >= worker.huge_bytes();
-                self.send_plain(worker, st, request.wire, &stripes, huge, group, |asker| match written {
+                let outgoing = Outgoing { writes: stripes, huge, ..outgoing };
+                self.send_plain(worker, st, outgoing, |asker| match written {
                     StripeSet::None => Expect::Reply(asker),
                     StripeSet::Unknown => Expect::WriteUnknown(asker, StripeSet::Unknown, aftermath),
                     known => Expect::Write(asker, known),
@@ -371,17 +386,12 @@ impl Session {
         if huge { st.links.huge(worker, resp3) } else { st.links.plain(worker, resp3) }
     }
 
-    /// Sends a request on the plain lane (or behind scripts that are under way). `writes` are the keys that others
-    /// of this session must not overtake.
-    #[allow(clippy::too_many_arguments)]
+    /// Sends a request on the plain lane (or behind scripts that are under way).
     pub(super) fn send_plain(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
-        wire: &[u8],
-        writes: &StripeSet,
-        huge: bool,
-        group: Group,
+        Outgoing { wire, writes, huge, group }: Outgoing<'_>,
         expect: impl FnOnce(crate::upstream::Asker) -> Expect,
     ) -> Step {
         let link = match self.plain_link(worker, st, huge) {
@@ -400,8 +410,8 @@ impl Session {
         } else {
             st.lanes.plain.note(&link, seq);
         }
-        if *writes != StripeSet::None {
-            st.lanes.note_write(st.head, seq, writes);
+        if writes != StripeSet::None {
+            st.lanes.note_write(st.head, seq, &writes);
         }
         worker.metrics.forwarded.add(1);
         link.send(worker, wire, expect(self.asker(seq)), group);
@@ -423,7 +433,7 @@ impl Session {
                 .any(|s| is(s, "madcache") || is(s, "all") || is(s, "everything") || is(s, "default"));
         let asked: Vec<&[u8]> = request.args.iter().filter(|s| !is(s, "madcache")).collect();
         let wire = resp::encode_request(&asked);
-        self.send_plain(worker, st, &wire, &StripeSet::None, false, Group::Other, |asker| {
+        self.send_plain(worker, st, Outgoing::new(&wire, Group::Other), |asker| {
             if wants_ours { Expect::Info(asker) } else { Expect::Reply(asker) }
         })
     }
@@ -439,10 +449,8 @@ impl Session {
         match command::Asked::of(row, &request.args, st.identity.resp3) {
             None => self.shared(worker, st, request, row),
             Some(asked) => {
-                let group = row.group();
-                self.send_plain(worker, st, request.wire, &StripeSet::None, false, group, |asker| {
-                    Expect::Described(asker, Box::new(asked))
-                })
+                let outgoing = Outgoing::new(request.wire, row.group());
+                self.send_plain(worker, st, outgoing, |asker| Expect::Described(asker, Box::new(asked)))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 
 use super::clients::Kill;
-use super::dispatch::Request;
+use super::dispatch::{Outgoing, Request};
 use super::input::{Step, limits_of};
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row};
@@ -333,15 +333,7 @@ impl Session {
         st: &mut State,
         request: Request<'_>,
     ) -> Step {
-        self.send_plain(
-            worker,
-            st,
-            request.wire,
-            &crate::cache::StripeSet::None,
-            false,
-            Group::Local,
-            Expect::Reply,
-        )
+        self.send_plain(worker, st, Outgoing::new(request.wire, Group::Local), Expect::Reply)
     }
 
     /// Fills a place that was taken for a request which could not be sent.

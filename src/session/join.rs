@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::dispatch::Request;
+use super::dispatch::{Outgoing, Request};
 use super::input::Step;
 use super::{Park, Session, State};
 use crate::cache::StripeSet;
@@ -311,7 +311,7 @@ impl Session {
         self.turn_to(st, links);
         let (effect, revokes) = (row.effect_of(&request.args), row.revokes_leases());
         let aftermath = if revokes { Aftermath::RevokeLeases } else { Aftermath::Barrier };
-        self.send_plain(worker, st, request.wire, &StripeSet::None, false, row.group(), |asker| {
+        self.send_plain(worker, st, Outgoing::new(request.wire, row.group()), |asker| {
             match effect == Effect::Write || revokes {
                 true => Expect::WriteUnknown(asker, StripeSet::None, aftermath),
                 false => Expect::Reply(asker),

@@ -15,11 +15,9 @@ use super::plans::{Plan, Then, plan, session_settings};
 use super::reads::older_than_passed;
 use super::scripted::{Runner, naming_of};
 use super::{Park, Session, State, Waits};
-use crate::cache::{
-    Admission, Cache, Derived, Entry, Flight, Follower, Joined, Lease, RequestId, StripeSet, Terms,
-};
+use crate::cache::{Admission, Cache, Derived, Entry, Flight, Follower, Joined, RequestId, StripeSet, Terms};
 use crate::clock::Moment;
-use crate::command::{Group, Row};
+use crate::command::{self, Group, Keeps, Row};
 use crate::resp;
 use crate::state::ratelimit::{Outcome, Resolved};
 use crate::state::session::{Use, Validate, Validated, Verdict};
@@ -67,17 +65,16 @@ pub(super) fn still_tells(entry: &Entry, now: Moment) -> bool {
     entry.as_derived().is_none() || tell(entry, now, false, &mut Vec::new()).is_some()
 }
 
-/// Whether the answer of this request may be kept here.
+/// Whether answers of this request may be kept here.
 pub(super) fn is_kept(wire: &[u8]) -> bool {
-    let name = words(wire).first().map(|name| name.to_ascii_uppercase());
-    matches!(name.as_deref(), Some(b"SESSION.VALIDATE" | b"RATELIMIT.CHECK"))
+    command::lookup_argv(&words(wire)).is_some_and(|row| row.keeps != Keeps::Nothing)
 }
 
 fn words(wire: &[u8]) -> SmallVec<[&[u8]; 12]> {
     resp::array_elements(wire).unwrap_or_default().into_iter().filter_map(resp::bulk_text).collect()
 }
 
-/// What a script over the tracked link is stored by.
+/// A script over the tracked link, and what its answer is stored by.
 struct Fill {
     link: Rc<Link>,
     incarnation: u64,
@@ -86,22 +83,27 @@ struct Fill {
 }
 
 impl Fill {
-    /// Read before anything is sent: what moves them from here on refuses the fill.
-    fn begin(worker: &Worker, link: Rc<Link>, lease: &Lease, key: &[u8]) -> Fill {
+    /// What is read here, before anything is sent, refuses the fill if it moves from here on. None: there is no tracked
+    /// link that takes it.
+    fn begin(worker: &Rc<Worker>, st: &State, key: &[u8]) -> Option<Fill> {
+        let link =
+            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
+        let lease = link.lease.as_ref()?;
         lease.mark_filled();
-        Fill { incarnation: lease.incarnation(), sent: worker.now(), key: key.to_vec(), link }
+        Some(Fill { incarnation: lease.incarnation(), sent: worker.now(), key: key.to_vec(), link })
     }
 
-    fn entry(&self, id: &RequestId<'_>, stamp: u32, kind: u8, said: &[u8], life: Duration) -> Option<Entry> {
+    fn store(&self, worker: &Worker, cache: &Cache, flight: &Flight, kind: u8, said: &[u8], life: Duration) {
+        let Some(lease) = self.link.lease.clone() else { return };
         let terms = Terms {
-            stamp,
+            stamp: flight.stamp,
             incarnation: self.incarnation,
-            lease: self.link.lease.clone()?,
+            lease,
             deadline: self.sent.after(life),
             stale_ms_max: 0,
         };
         let derived = Derived { key: &self.key, sent: self.sent, kind };
-        Some(Entry::derived(id, derived, said, terms))
+        worker.store(cache, flight, Entry::derived(&flight.id(), derived, said, terms));
     }
 }
 
@@ -124,10 +126,10 @@ struct ValidateFill {
 /// A check over the tracked link, which becomes an entry if it is denied.
 struct DenialFill {
     fill: Fill,
-    wire: Vec<u8>,
-    tail_at: usize,
-    stamp: u32,
-    stripe: u32,
+    flight: Flight,
+    call: Call,
+    resolved: Resolved,
+    /// How `Denials` knows the limit.
     hash: u64,
 }
 
@@ -141,10 +143,10 @@ impl Session {
         row: &Row,
     ) -> bool {
         let Some(cache) = self.l1(worker, st) else { return false };
-        let may_be_there = match row.name {
-            "SESSION.VALIDATE" => true,
-            "RATELIMIT.CHECK" => cache.denials.any(),
-            _ => false,
+        let may_be_there = match row.keeps {
+            Keeps::Nothing => false,
+            Keeps::Validations => true,
+            Keeps::Denials => cache.denials.any(),
         };
         if !may_be_there || request.wire.len() > worker.cached_request_bytes_max() {
             return false;
@@ -238,20 +240,24 @@ impl Session {
     ) -> Option<Step> {
         let Planned { call, then, .. } = planned;
         // A session that watches keys reads at L2.
-        let cache = self.l1(worker, st).filter(|_| st.pin.is_none())?.clone();
-        let key = call.keys.first()?;
-        if request.wire.len() > worker.cached_request_bytes_max() {
+        let cache = self.l1(worker, st).filter(|_| st.pin.is_none())?;
+        let may_be_kept = match then {
+            Then::Validated(validate) => !validate.strict,
+            // The next one after a denial.
+            Then::Limited(Limited::Check(resolved)) => resolved.may_be_remembered() && cache.denials.any(),
+            _ => false,
+        };
+        if !may_be_kept || request.wire.len() > worker.cached_request_bytes_max() {
             return None;
         }
-        let hash = worker.shared.hash(key);
+        let cache = cache.clone();
+        let hash = worker.shared.hash(call.keys().next()?);
         let tail_at = request.args.tail_at();
         let id = worker.request_id(&cache, Self::scope(st), row, request.wire, tail_at, 0);
         let id = RequestId { key_hash: hash, stripe: cache.stamps.stripe(hash), ..id };
         match then {
-            Then::Validated(validate) if !validate.strict => {
-                self.validate_to_keep(worker, st, &cache, &id, planned, validate)
-            }
-            Then::Limited(Limited::Check(resolved)) if resolved.may_be_remembered() => {
+            Then::Validated(validate) => self.validate_to_keep(worker, st, &cache, &id, planned, validate),
+            Then::Limited(Limited::Check(resolved)) => {
                 self.check_to_keep(worker, st, &cache, &id, planned, resolved)
             }
             _ => None,
@@ -275,24 +281,21 @@ impl Session {
             return Some(Step::Again(Park::Until(until)));
         }
         worker.metrics.l1_misses.add(1);
-        let key = call.keys.first()?;
+        let key = call.keys().next()?;
         let passes = st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
         if passes || worker.admit_key(cache, id.key_hash, key) == Admission::Pass {
             return None;
         }
-        let link =
-            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
-        let lease = link.lease.clone()?;
+        // Its incarnation is read before its stamp.
+        let fill = Fill::begin(worker, st, key)?;
         let seq = st.next_seq();
         let follower = Follower { worker: worker.id, session: self.id, seq };
-        // Its incarnation is read before its stamp, and both before anything is sent.
-        let fill = Fill::begin(worker, link.clone(), &lease, key);
         match cache.flights.join(id, &cache.stamps, follower, worker.now()) {
             Joined::Follows => worker.metrics.l1_followed.add(1),
             Joined::Leads(flight) => {
-                let reply = worker.send_script(&link, call);
+                let reply = worker.send_script(&fill.link, call);
                 let (to, ttl) = oneshot::channel();
-                link.send(worker, &pttl(key), Expect::Internal(to), Group::Other);
+                fill.link.send(worker, &pttl(key), Expect::Internal(to), Group::Other);
                 let runner = runner.clone();
                 let fill = ValidateFill { fill, flight, call: call.clone(), validate: validate.clone() };
                 tokio::task::spawn_local(async move {
@@ -322,36 +325,16 @@ impl Session {
         if st.is_waiting() || !cache.denials.has(hash) {
             return None;
         }
-        let link =
-            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
-        let lease = link.lease.clone()?;
+        let fill = Fill::begin(worker, st, call.keys().next()?)?;
+        let flight = Flight::alone(id, &cache.stamps, worker.now());
         worker.metrics.l1_misses.add(1);
-        let fill = DenialFill {
-            fill: Fill::begin(worker, link.clone(), &lease, call.keys.first()?),
-            wire: id.wire.to_vec(),
-            tail_at: id.tail_at,
-            stamp: cache.stamps.claim(id.stripe),
-            stripe: id.stripe,
-            hash,
-        };
         let seq = st.take_place(Waits::Reply);
-        let id = RequestId { wire: &fill.wire, ..*id };
-        let reply = worker.send_script(&link, call);
-        let runner = runner.clone();
-        let (scope, command, id_hash, key_hash) = (id.scope, id.command, id.hash, id.key_hash);
-        let (call, resolved) = (call.clone(), resolved.clone());
+        let reply = worker.send_script(&fill.link, call);
+        let (runner, call, resolved) = (runner.clone(), call.clone(), resolved.clone());
+        let fill = DenialFill { fill, flight, call, resolved, hash };
         tokio::task::spawn_local(async move {
             let reply = reply.await.unwrap_or(Err(Failure::Unknown));
-            let id = RequestId {
-                hash: id_hash,
-                scope,
-                command,
-                wire: &fill.wire,
-                tail_at: fill.tail_at,
-                key_hash,
-                stripe: fill.stripe,
-            };
-            runner.checked(seq, &fill, &id, call, resolved, reply).await;
+            runner.checked(seq, fill, reply).await;
         });
         Some(Step::Wait(Park::Until(seq + 1)))
     }
@@ -408,9 +391,7 @@ impl Runner {
         if let (Some(life), Some(cache), Some(session)) = (life, &self.worker.shared.cache, session) {
             let said = session.map(|session| session.keep()).unwrap_or_default();
             let kind = if validate.counts == Use::Counts { USED } else { LOOKED_AT };
-            if let Some(entry) = fill.entry(&id, flight.stamp, kind, &said, life.time) {
-                self.worker.store(cache, &flight, entry);
-            }
+            fill.store(&self.worker, cache, &flight, kind, &said, life.time);
         }
         let mut out = Vec::new();
         call.reply.convert(&frame, self.resp3, &mut out);
@@ -420,60 +401,46 @@ impl Runner {
     }
 
     /// What CHECK's script said over the tracked link.
-    async fn checked(
-        self,
-        seq: u64,
-        fill: &DenialFill,
-        id: &RequestId<'_>,
-        call: Call,
-        resolved: Resolved,
-        reply: Result<bytes::Bytes, Failure>,
-    ) {
+    async fn checked(self, seq: u64, fill: DenialFill, reply: Result<bytes::Bytes, Failure>) {
         let Some(cache) = self.worker.shared.cache.clone() else { return };
         let frame = match reply {
             // Nothing was executed.
             Ok(frame) if is_unknown_script(&frame) || fill.fill.link.was_not_served(&self.worker, &frame) => {
-                self.call(&call).await
+                self.call(&fill.call).await
             }
             other => other,
         };
         let outcome = frame.as_ref().ok().and_then(|frame| Outcome::parse(frame).ok());
         let denied = outcome.filter(|outcome| !outcome.allowed && outcome.retry_ms > 0);
         match (denied, &frame) {
-            (Some(denied), Ok(frame)) => self.keep_denial(&cache, fill, id, denied, frame),
+            (Some(denied), Ok(frame)) => self.keep_denial(&cache, &fill, denied, frame),
             _ => {
-                self.worker.bump(&StripeSet::from_slice(&[fill.stripe]));
+                self.worker.bump(&StripeSet::from_slice(&[fill.flight.id().stripe]));
                 cache.denials.forget(fill.hash);
             }
         }
         match frame {
             Ok(frame) => {
                 let mut out = Vec::new();
-                call.reply.convert(&frame, self.resp3, &mut out);
+                fill.call.reply.convert(&frame, self.resp3, &mut out);
                 self.session.answer(&self.worker, seq, Frame::Owned(out.into()));
             }
-            Err(failure) => self.failed(seq, &Then::Limited(Limited::Check(resolved)), failure),
+            Err(failure) => self.failed(seq, &Then::Limited(Limited::Check(fill.resolved)), failure),
         }
     }
 
     fn keep_denial(
         &self,
         cache: &Cache,
-        fill: &DenialFill,
-        id: &RequestId<'_>,
+        DenialFill { fill, flight, .. }: &DenialFill,
         denied: Outcome,
         frame: &[u8],
     ) {
-        let worker = &self.worker;
         let limit = Duration::from_millis(denied.retry_ms.unsigned_abs());
         // The key's time to live says nothing: the denial is over before.
-        let life = worker.life_of_key(&fill.fill.key, id, frame, -1).map(|life| life.time.min(limit));
-        let entry = life.and_then(|life| fill.fill.entry(id, fill.stamp, DENIED, &denied.keep(), life));
-        let stored =
-            entry.is_some_and(|entry| cache.fill(&mut worker.front.borrow_mut(), entry, worker.now()));
-        match stored {
-            true => worker.metrics.l1_fills.add(1),
-            false => worker.metrics.l1_fills_refused.add(1),
+        let life = self.worker.life_of_key(&fill.key, &flight.id(), frame, -1);
+        if let Some(life) = life {
+            fill.store(&self.worker, cache, flight, DENIED, &denied.keep(), life.time.min(limit));
         }
     }
 }

@@ -5,12 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use super::dispatch::Request;
+use super::dispatch::{Outgoing, Request};
 use super::hello::{BAD_NAME, is_name};
 use super::input::Step;
 use super::pin::OneShot;
 use super::{Park, ReplyMode, Session, State, Turn, Waits};
-use crate::cache::StripeSet;
 use crate::command::{Group, Local, Route, Row};
 use crate::resp::{self, Args};
 use crate::rules::glob;
@@ -178,9 +177,8 @@ impl Session {
         let option = request.args.get(2).unwrap_or_default();
         let library = usize::from(option.eq_ignore_ascii_case(b"lib-ver"));
         let value = Bytes::copy_from_slice(request.args.get(3).unwrap_or_default());
-        self.send_plain(worker, st, request.wire, &StripeSet::None, false, Group::Local, |asker| {
-            Expect::Turn(asker, Turn::SetInfo { library, value })
-        })
+        let outgoing = Outgoing::new(request.wire, Group::Local);
+        self.send_plain(worker, st, outgoing, |asker| Expect::Turn(asker, Turn::SetInfo { library, value }))
     }
 
     pub(super) fn reply_mode(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, args: &Args<'_>) -> Step {

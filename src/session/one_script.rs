@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::plans::Then;
 use super::scripted::Runner;
 use crate::cache::StripeSet;
-use crate::command::{Group, slot};
+use crate::command::Group;
 use crate::state::Call;
 use crate::upstream::{Detour, Expect, Failure, Frame, Link};
 use crate::worker::{Home, is_unknown_script};
@@ -58,9 +58,7 @@ impl OneScript {
     fn send_again(self: Box<Self>) {
         let worker = self.runner.worker.clone();
         let links = match &self.runner.home {
-            Home::Redis(links) => {
-                self.detour.links(&worker, links, self.call.keys.first().map(|key| slot(key)))
-            }
+            Home::Redis(links) => self.detour.links(&worker, links, self.call.slot()),
             Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
         };
         match links.and_then(|links| links.plain(&worker, false)) {

@@ -10,7 +10,7 @@ use super::redirect::{Redirect, redirects};
 use super::transaction::{Executed, Queued};
 use super::{Park, Session, State, Waits};
 use crate::cache::StripeSet;
-use crate::command::{Effect, Group, Local, Route, Row};
+use crate::command::{Asked, Effect, Group, Local, Route, Row};
 use crate::upstream::{Element, Expect, Failure, Frames, Link, PinnedExpect, Subscribed, send_unasked};
 use crate::worker::Worker;
 
@@ -73,6 +73,8 @@ pub enum PinnedReply {
     Blocking,
     /// L2's id of a link is replaced by ours.
     Translated(Redirect),
+    /// Our own commands are put into what L2 says of commands.
+    Described(Box<Asked>),
     /// The reply is replaced: what was sent only made the transaction fail.
     Refused(Bytes),
 }
@@ -327,16 +329,8 @@ impl Session {
             pin.queued.len += 1;
             pin.queued.unknown = true;
         }
-        self.send_on_pin(
-            worker,
-            st,
-            request.wire,
-            StripeSet::Unknown,
-            false,
-            Frames::One,
-            PinnedReply::Plain,
-            Group::Other,
-        )
+        let expect = PinnedExpect::one(StripeSet::Unknown, PinnedReply::Plain);
+        self.send_on_pin(worker, st, request.wire, expect, Group::Other)
     }
 
     pub(super) fn send_pinned(
@@ -420,13 +414,18 @@ impl Session {
             Route::Local(Local::ClientGetredir | Local::ClientTrackinginfo) => {
                 pin.redirect.map_or(PinnedReply::Plain, PinnedReply::Translated)
             }
+            Route::CommandDocs => match Asked::of(row, args, st.identity.resp3) {
+                Some(asked) => PinnedReply::Described(Box::new(asked)),
+                None => PinnedReply::Plain,
+            },
             _ if blocks => {
                 pin.blocking += 1;
                 PinnedReply::Blocking
             }
             _ => PinnedReply::Plain,
         };
-        self.send_on_pin(worker, st, request.wire, all_writes, blocks, frames, meaning, row.group())
+        let expect = PinnedExpect { writes: all_writes, wakes: blocks, frames, meaning };
+        self.send_on_pin(worker, st, request.wire, expect, row.group())
     }
 
     fn link_state(&self, pin: &mut Pin, row: &Row, request: &Request<'_>) -> PinnedReply {
@@ -446,21 +445,16 @@ impl Session {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn send_on_pin(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         wire: &[u8],
-        writes: StripeSet,
-        wakes: bool,
-        frames: Frames,
-        meaning: PinnedReply,
+        expect: PinnedExpect,
         group: Group,
     ) -> Step {
         let seq = st.take_place(Waits::Reply);
         let Some(pin) = &st.pin else { return Step::Next };
-        let expect = PinnedExpect { writes, wakes, frames, meaning };
         worker.metrics.forwarded.add(1);
         pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
         Step::Next

@@ -96,6 +96,11 @@ impl Session {
                 PinnedReply::OneShot => pin.one_shot = None,
                 PinnedReply::Blocking => pin.blocking = pin.blocking.saturating_sub(1),
                 PinnedReply::Translated(redirect) => instead = Some(redirect.translate(reply).into()),
+                PinnedReply::Described(asked) => {
+                    let mut text = Vec::with_capacity(reply.len() + 1024);
+                    asked.complete(reply, &mut text);
+                    instead = Some(text.into());
+                }
                 PinnedReply::Refused(line) => instead = Some(line),
             }
         }

@@ -2,7 +2,7 @@
 
 use super::away::Limited;
 use super::scripted::{Runner, random};
-use crate::config::{Driver, SessionKeyMode};
+use crate::config::{Config, Driver, SessionKeyMode};
 use crate::state::{self, Call, Fault, Naming, lock, presence, ratelimit, session};
 use crate::worker::Worker;
 
@@ -49,7 +49,7 @@ pub(super) fn same_in_a_cluster(command: &state::Command) -> bool {
 }
 
 pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fault> {
-    let live = runner.worker.live();
+    let live = runner.worker.live_now();
     let config = &live.config;
     let enabled = |driver: Driver, kind: &str| match driver {
         Driver::None => Err(Fault::from(format!("ERR {kind} is disabled"))),
@@ -69,7 +69,7 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
             runner.worker.presence_is_used(runner.home.db());
             presence_plan(&runner.naming, command)
         }
-        state::Command::Ratelimit(command) => limit_plan(runner, command)?,
+        state::Command::Ratelimit(command) => limit_plan(runner, config, command)?,
         state::Command::Throttle(throttle) if config.ratelimit.driver == Driver::None => {
             Plan::Answered(throttle.unasked(false))
         }
@@ -138,16 +138,14 @@ fn presence_plan(naming: &Naming, command: presence::Command) -> Plan {
     Plan::One(call, Then::Nothing)
 }
 
-fn limit_plan(runner: &Runner, command: ratelimit::Command) -> Result<Plan, Fault> {
-    let live = runner.worker.live();
-    let config = &live.config.ratelimit;
+fn limit_plan(runner: &Runner, config: &Config, command: ratelimit::Command) -> Result<Plan, Fault> {
     let limits = ratelimit::Limits {
         naming: &runner.naming,
-        policies: &live.config.policies,
-        ipv6_prefix_bits: config.ipv6_prefix_bits,
-        on_l2_down: config.on_l2_down,
+        policies: &config.policies,
+        ipv6_prefix_bits: config.ratelimit.ipv6_prefix_bits,
+        on_l2_down: config.ratelimit.on_l2_down,
     };
-    let open = config.driver == Driver::None;
+    let open = config.ratelimit.driver == Driver::None;
     let answered = |resolved: &ratelimit::Resolved| {
         let mut reply = Vec::new();
         ratelimit::Outcome::open(resolved).write(runner.resp3, &mut reply);

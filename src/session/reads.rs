@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use smallvec::SmallVec;
 
-use super::dispatch::Request;
+use super::dispatch::{Outgoing, Request};
 use super::input::Step;
 use super::kept::{is_kept, still_tells};
 use super::{PASSED_LEN, Park, Session, State, Waits};
-use crate::cache::{Admission, Cache, Entry, Follower, RequestId, Scope, Stripe, StripeSet};
+use crate::cache::{Admission, Cache, Entry, Follower, RequestId, Scope, Stripe};
 use crate::clock::Moment;
-use crate::command::{self, Group, Route, Row, Shape};
+use crate::command::{self, Group, Keeps, Row, Shape};
 use crate::resp;
 use crate::upstream::{Each, Expect, KeyedRead};
 use crate::worker::Worker;
@@ -137,9 +137,8 @@ impl Session {
     fn pass(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, id: &RequestId<'_>) -> Step {
         let read = KeyedRead { key: id.key_hash, cacheable: true };
         let (seq, huge) = (st.next_seq(), worker.is_huge(id.key_hash));
-        let step = self.send_plain(worker, st, id.wire, &StripeSet::None, huge, Group::Read, |asker| {
-            Expect::Read(asker, read)
-        });
+        let outgoing = Outgoing { huge, ..Outgoing::new(id.wire, Group::Read) };
+        let step = self.send_plain(worker, st, outgoing, |asker| Expect::Read(asker, read));
         if st.next_seq() > seq {
             st.lanes.note_passing(st.head, seq, &[id.stripe]);
         }
@@ -155,7 +154,7 @@ impl Session {
         id: &RequestId<'_>,
     ) {
         let Some(cache) = worker.shared.cache.clone() else { return };
-        if command::ROWS[usize::from(id.command)].route == Route::State {
+        if command::ROWS[usize::from(id.command)].keeps != Keeps::Nothing {
             return self.run_again(worker, st, seq, id.wire);
         }
         if self.l1(worker, st).is_some()
@@ -274,8 +273,8 @@ impl Session {
             return Step::Next;
         }
         let passed: Box<[Stripe]> = stripes.as_slice().into();
-        let expect = |asker| Expect::ReadEach(asker, passed);
-        let step = self.send_plain(worker, st, request.wire, &StripeSet::None, false, Group::Read, expect);
+        let outgoing = Outgoing::new(request.wire, Group::Read);
+        let step = self.send_plain(worker, st, outgoing, |asker| Expect::ReadEach(asker, passed));
         if st.next_seq() > seq {
             st.lanes.note_passing(st.head, seq, &stripes);
         }

@@ -13,7 +13,7 @@ use super::{Park, Session, State, Waits};
 use crate::cache::StripeSet;
 use crate::command::{Group, Row};
 use crate::resp;
-use crate::upstream::{Expect, Frames, Link, Phase, PinnedExpect};
+use crate::upstream::{Expect, Link, Phase, PinnedExpect};
 use crate::worker::Worker;
 
 /// Which of L2's ids stands for which of ours.
@@ -141,7 +141,7 @@ impl Session {
         if let Some(pin) = &mut st.pin {
             pin.redirect = on.then_some(redirect);
             let meaning = PinnedReply::Tracking { on };
-            let expect = PinnedExpect { writes: StripeSet::None, wakes: false, frames: Frames::One, meaning };
+            let expect = PinnedExpect::one(StripeSet::None, meaning);
             pin.link.send(
                 worker,
                 &resp::encode_request(&args),

@@ -24,7 +24,7 @@ use crate::resp;
 use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Detour, Expect, Failure, Frame, Frames, Purpose};
+use crate::upstream::{Detour, Expect, Failure, Frame, PinnedExpect, Purpose};
 use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
@@ -138,7 +138,7 @@ impl Session {
         if !in_multi && st.pin.is_some() && st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let naming = Naming { prefix: worker.live().config.prefix(kind).into(), tagged };
+        let naming = Naming { prefix: worker.live_now().config.prefix(kind).into(), tagged };
         let runner =
             Runner { session: self.clone(), worker: worker.clone(), home, naming, resp3: st.identity.resp3 };
         match plan(&runner, command) {
@@ -220,15 +220,16 @@ impl Session {
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
         } else if let (Then::Validated(_), Some(cache), Some(key)) =
-            (&then, &worker.shared.cache, call.keys.first())
+            (&then, &worker.shared.cache, call.keys().next())
         {
             st.lanes.note_passing(st.head, seq, &[cache.stamps.stripe(worker.shared.hash(key))]);
         }
         worker.metrics.forwarded.add(1);
-        let request = Worker::script_request(&link, &call);
-        let script =
-            Box::new(OneScript { runner, seq, call, writes, then, detour: Detour::new(worker.now()) });
-        link.send(worker, &request, Expect::OneScript(script), Group::State);
+        let known = Worker::knows_script(&link, &call);
+        let detour = Detour::new(worker.now());
+        let script = Box::new(OneScript { runner, seq, call, writes, then, detour });
+        let encode = |script: &Box<OneScript>, out: &mut Vec<u8>| script.call.append_to(known, out);
+        link.send_with(worker, script, encode, Expect::OneScript, Group::State);
         Step::Next
     }
 
@@ -287,16 +288,8 @@ impl Session {
         pin.queued.scripts.push(scripted(pin.queued.len));
         pin.queued.note(&StripeSet::None, false);
         let wire = resp::encode_request(&[b"PING"]);
-        self.send_on_pin(
-            worker,
-            st,
-            &wire,
-            StripeSet::None,
-            false,
-            Frames::One,
-            PinnedReply::Plain,
-            Group::State,
-        )
+        let expect = PinnedExpect::one(StripeSet::None, PinnedReply::Plain);
+        self.send_on_pin(worker, st, &wire, expect, Group::State)
     }
 
     fn queue_call(
@@ -323,7 +316,8 @@ impl Session {
         pin.queued.note(&writes, false);
         let wire = call.eval();
         pin.queued.scripts.push(Scripted { at, reply: call.reply, after, runner });
-        self.send_on_pin(worker, st, &wire, writes, false, Frames::One, PinnedReply::Plain, Group::State)
+        let expect = PinnedExpect::one(writes, PinnedReply::Plain);
+        self.send_on_pin(worker, st, &wire, expect, Group::State)
     }
 }
 
@@ -419,7 +413,7 @@ impl Runner {
     /// What passed by L1 may be ahead of what that holds.
     pub(super) fn has_passed(&self, call: &Call, then: &Then) {
         if let (Then::Validated(_), Some(cache), Some(key)) =
-            (then, &self.worker.shared.cache, call.keys.first())
+            (then, &self.worker.shared.cache, call.keys().next())
         {
             let stripe = cache.stamps.stripe(self.worker.shared.hash(key));
             self.session.passed_read(&self.worker, cache, stripe);

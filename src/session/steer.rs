@@ -254,7 +254,7 @@ impl Session {
         call: &Call,
     ) -> Option<Step> {
         worker.shared.l2.cluster.as_ref()?;
-        self.turn_to_slot(worker, st, command::slot(call.keys.first()?))
+        self.turn_to_slot(worker, st, call.slot()?)
     }
 
     // Transactions.
@@ -267,7 +267,7 @@ impl Session {
         call: &Call,
     ) -> Option<Step> {
         let cluster = worker.shared.l2.cluster.as_ref()?;
-        let slot = call.keys.first().map(|key| command::slot(key));
+        let slot = call.slot();
         if st.course.as_ref().is_some_and(|course| course.multi) {
             return Some(self.begin_multi(worker, st, slot));
         }

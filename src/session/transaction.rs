@@ -337,7 +337,7 @@ impl Session {
             scripts: Vec::new(),
             in_transaction: false,
         }));
-        let expect = PinnedExpect { writes: StripeSet::None, wakes: false, frames: Frames::One, meaning };
+        let expect = PinnedExpect::one(StripeSet::None, meaning);
         link.send(worker, request.wire, Expect::Pinned(self.asker(seq), expect), Group::Local);
         Step::Wait(Park::Until(seq + 1))
     }
@@ -346,16 +346,7 @@ impl Session {
     pub(super) fn refuse_in_multi(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, text: &str) -> Step {
         let mut line = Vec::new();
         resp::error(&mut line, text);
-        let meaning = PinnedReply::Refused(line.into());
-        self.send_on_pin(
-            worker,
-            st,
-            FAILS_THE_TRANSACTION,
-            StripeSet::None,
-            false,
-            Frames::One,
-            meaning,
-            Group::Other,
-        )
+        let expect = PinnedExpect::one(StripeSet::None, PinnedReply::Refused(line.into()));
+        self.send_on_pin(worker, st, FAILS_THE_TRANSACTION, expect, Group::Other)
     }
 }

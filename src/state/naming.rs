@@ -12,7 +12,9 @@ pub struct Naming {
 impl Naming {
     /// The prefix and the parts.
     pub fn key<const N: usize>(&self, parts: [&[u8]; N]) -> Vec<u8> {
-        let mut key = self.prefix.clone();
+        let len = self.prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut key = Vec::with_capacity(len);
+        key.extend_from_slice(&self.prefix);
         parts.iter().for_each(|part| key.extend_from_slice(part));
         key
     }

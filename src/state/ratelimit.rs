@@ -13,7 +13,10 @@
 //! - MULTI: `Multi::plan`.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::iter::once;
 use std::net::{IpAddr, Ipv6Addr};
+
+use smallvec::SmallVec;
 
 use super::script::{Word, digits, script};
 use super::{Arguments, Call, Fault, Naming, Reply, SYNTAX_ERROR, Script};
@@ -57,9 +60,12 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// `[A-Za-z0-9_-]+`. In the scope `ip` the subject is an address.
-    pub scope: Vec<u8>,
-    pub subject: Vec<u8>,
+    pub scope: Short,
+    pub subject: Short,
 }
+
+/// Most scopes and subjects need no memory of their own.
+pub type Short = SmallVec<[u8; 24]>;
 
 /// How much a subject may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +156,7 @@ fn subject(args: &mut Arguments) -> Result<Subject, Fault> {
     if scope.is_empty() || !scope.iter().all(fits) {
         return Err("ERR a scope is made of letters, digits, _ and -".into());
     }
-    Ok(Subject { scope: scope.to_vec(), subject: subject.to_vec() })
+    Ok(Subject { scope: Short::from_slice(scope), subject: Short::from_slice(subject) })
 }
 
 fn check(args: &mut Arguments) -> Result<Check, Fault> {
@@ -336,13 +342,15 @@ impl Resolved {
 
     /// Gives back the cost of this check.
     pub fn refund(&self) -> Call {
-        Call::with_words(&REFUND, vec![self.key.clone()], self.args(), Reply::AsIs)
+        let args = self.args();
+        Call::with_words(&REFUND, once(&*self.key), args.iter().map(Word::as_slice), Reply::AsIs)
     }
 
     fn call(&self, script: &'static Script) -> Call {
-        let shadow = Word::from_slice(if self.shadow { b"s" } else { b"" });
-        let args = self.args().into_iter().chain([shadow]);
-        Call::with_words(script, vec![self.key.clone()], args, Reply::Fields(FIELDS))
+        let shadow: &[u8] = if self.shadow { b"s" } else { b"" };
+        let args = self.args();
+        let args = args.iter().map(Word::as_slice).chain([shadow]);
+        Call::with_words(script, once(&*self.key), args, Reply::Fields(FIELDS))
     }
 
     /// The five arguments by which scripts know a rule.
@@ -414,11 +422,11 @@ impl Multi {
 
 /// Checks as one script: all or nothing. In a cluster their keys must share a slot.
 pub fn at_once(items: &[Resolved]) -> Call {
-    let keys = items.iter().map(|item| item.key.clone()).collect();
-    let args = items.iter().flat_map(Resolved::args);
+    let keys = items.iter().map(|item| item.key.as_slice());
+    let args: Vec<Word> = items.iter().flat_map(Resolved::args).collect();
     const ANSWER: Reply =
         Reply::Nested(&[("allowed", Reply::AsIs), ("denied", Reply::AsIs), ("limits", Reply::Rows(FIELDS))]);
-    Call::with_words(&MULTI, keys, args, ANSWER)
+    Call::with_words(&MULTI, keys, args.iter().map(Word::as_slice), ANSWER)
 }
 
 #[cfg(test)]

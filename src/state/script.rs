@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use smallvec::SmallVec;
 
 use super::Reply;
-use crate::resp::encode_request;
+use crate::resp::{array_header, bulk, bulks};
 
 /// The text of a file in `lua/`. Its first line says by its flags whether it writes.
 #[derive(Debug)]
@@ -65,78 +65,128 @@ pub type Word = SmallVec<[u8; 16]>;
 
 /// A number as it stands in an argument.
 pub fn digits(mut value: u64) -> Word {
-    let mut text = Word::new();
+    let mut text = [0; 20];
+    let mut at = text.len();
     loop {
-        text.push(b'0' + (value % 10) as u8);
+        at -= 1;
+        text[at] = b'0' + (value % 10) as u8;
         value /= 10;
         if value == 0 {
-            text.reverse();
-            return text;
+            return Word::from_slice(&text[at..]);
         }
     }
 }
 
-/// One run of a script.
+/// One run of a script, all of whose request is there but the words that name the script.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub script: &'static Script,
-    pub keys: Vec<Vec<u8>>,
-    /// The last one is the time in microseconds that a test injects; empty for the clock of L2.
-    pub args: Vec<Word>,
     /// How the script's array reads for a client.
     pub reply: Reply,
+    /// The number of keys, the keys and the arguments, as they are sent. The last argument is the time in microseconds
+    /// that a test injects; empty for the clock of L2.
+    tail: Vec<u8>,
+    words: usize,
+    keys: usize,
 }
+
+/// That most calls need no more.
+const TAIL_BYTES: usize = 160;
+const NO_TIME: &[u8] = b"$0\r\n\r\n";
 
 impl Call {
     /// Adds the argument of the time to `args`, empty.
     pub fn new(script: &'static Script, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>>, reply: Reply) -> Call {
-        Call::with_words(script, keys, args.into_iter().map(Word::from), reply)
+        Call::with_words(script, keys.iter().map(Vec::as_slice), args.iter().map(Vec::as_slice), reply)
     }
 
-    /// The same, of arguments that are in their final form.
-    pub fn with_words(
+    /// The same of words that others own.
+    pub fn with_words<'a>(
         script: &'static Script,
-        keys: Vec<Vec<u8>>,
-        words: impl IntoIterator<Item = Word>,
+        keys: impl ExactSizeIterator<Item = &'a [u8]>,
+        args: impl IntoIterator<Item = &'a [u8]>,
         reply: Reply,
     ) -> Call {
-        let args = words.into_iter().chain([Word::new()]).collect();
-        Call { script, keys, args, reply }
+        let count = keys.len();
+        let mut call =
+            Call { script, reply, tail: Vec::with_capacity(TAIL_BYTES), words: 1 + count, keys: count };
+        bulk(&mut call.tail, &digits(count as u64));
+        keys.for_each(|key| bulk(&mut call.tail, key));
+        for arg in args {
+            bulk(&mut call.tail, arg);
+            call.words += 1;
+        }
+        call.tail.extend_from_slice(NO_TIME);
+        call.words += 1;
+        call
     }
 
     /// The same run at a given time (microseconds since 1970) instead of the clock of L2. For tests only: no RESP command
     /// takes a time.
     #[must_use]
     pub fn at(mut self, now_us: u64) -> Call {
-        if let Some(time) = self.args.last_mut() {
-            *time = digits(now_us);
+        if self.tail.ends_with(NO_TIME) {
+            self.tail.truncate(self.tail.len() - NO_TIME.len());
+            bulk(&mut self.tail, &digits(now_us));
         }
         self
     }
 
+    #[must_use]
+    pub fn read_as(self, reply: Reply) -> Call {
+        Call { reply, ..self }
+    }
+
+    /// The keys that the script is told.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        bulks(&self.tail).skip(1).take(self.keys)
+    }
+
+    /// The hash slot that its keys share in a cluster.
+    pub fn slot(&self) -> Option<u16> {
+        self.keys().next().map(crate::command::slot)
+    }
+
     /// EVALSHA, or EVALSHA_RO for a script that only reads.
     pub fn evalsha(&self) -> Vec<u8> {
-        self.with_argv(Known::Yes, encode_request)
+        self.request(Known::Yes)
     }
 
     /// EVAL or EVAL_RO with the whole text: where the script may be unknown and nobody could repeat the request.
     pub fn eval(&self) -> Vec<u8> {
-        self.with_argv(Known::No, encode_request)
+        self.request(Known::No)
+    }
+
+    fn request(&self, known: Known) -> Vec<u8> {
+        let mut request = Vec::new();
+        self.append_to(known, &mut request);
+        request
+    }
+
+    /// Appends the request.
+    pub fn append_to(&self, known: Known, out: &mut Vec<u8>) {
+        let head = self.head(known);
+        array_header(out, head.len() + self.words);
+        head.iter().for_each(|word| bulk(out, word));
+        out.extend_from_slice(&self.tail);
     }
 
     /// Hands the words of the request to `f`.
     pub fn with_argv<T>(&self, known: Known, f: impl FnOnce(&[&[u8]]) -> T) -> T {
-        let (name, script): (&[u8], &str) = match (known, self.script.writes()) {
-            (Known::Yes, true) => (b"EVALSHA", self.script.sha()),
-            (Known::Yes, false) => (b"EVALSHA_RO", self.script.sha()),
-            (Known::No, true) => (b"EVAL", self.script.text),
-            (Known::No, false) => (b"EVAL_RO", self.script.text),
-        };
-        let count = digits(self.keys.len() as u64);
-        let mut argv = SmallVec::<[&[u8]; 16]>::from_slice(&[name, script.as_bytes(), &count]);
-        argv.extend(self.keys.iter().map(Vec::as_slice));
-        argv.extend(self.args.iter().map(Word::as_slice));
+        let head = self.head(known);
+        let argv: SmallVec<[&[u8]; 16]> = head.into_iter().chain(bulks(&self.tail)).collect();
         f(&argv)
+    }
+
+    /// What names the script.
+    fn head(&self, known: Known) -> [&'static [u8]; 2] {
+        let Script { text, .. } = self.script;
+        match (known, self.script.writes()) {
+            (Known::Yes, true) => [b"EVALSHA", self.script.sha().as_bytes()],
+            (Known::Yes, false) => [b"EVALSHA_RO", self.script.sha().as_bytes()],
+            (Known::No, true) => [b"EVAL", text.as_bytes()],
+            (Known::No, false) => [b"EVAL_RO", text.as_bytes()],
+        }
     }
 }
 
@@ -168,6 +218,17 @@ mod tests {
         let timed = String::from_utf8(call(&WRITES).at(1_700_000_000_000_000).eval()).expect("text");
         assert!(timed.starts_with("*6\r\n$4\r\nEVAL\r\n$14\r\n#!lua\nreturn 1\r\n"), "{timed}");
         assert!(timed.ends_with("$16\r\n1700000000000000\r\n"), "{timed}");
+    }
+
+    #[test]
+    fn a_call_tells_its_keys_and_all_its_words() {
+        let (keys, args) = (vec![b"k".to_vec(), b"a\r\nb".to_vec()], vec![b"".to_vec(), b"$1\r\n".to_vec()]);
+        let call = Call::new(&READS, keys, args, Reply::AsIs).at(7);
+        assert_eq!(call.keys().collect::<Vec<_>>(), [&b"k"[..], b"a\r\nb"]);
+        let words: [&[u8]; 8] =
+            [b"EVAL_RO", READS.text.as_bytes(), b"2", b"k", b"a\r\nb", b"", b"$1\r\n", b"7"];
+        call.with_argv(Known::No, |argv| assert_eq!(argv, words));
+        assert_eq!(call.eval(), crate::resp::encode_request(&words));
     }
 
     #[test]

@@ -275,8 +275,20 @@ impl Settings {
 
     /// A script about the session of one token: its key, the index and the names; base, name and `more`.
     fn by_token(&self, script: &'static Script, token: &Token, more: Vec<Vec<u8>>) -> Call {
+        self.by_tokens(script, token, None, more)
+    }
+
+    /// With the key of a token that is to take its place.
+    fn by_tokens(
+        &self,
+        script: &'static Script,
+        token: &Token,
+        next: Option<Vec<u8>>,
+        more: Vec<Vec<u8>>,
+    ) -> Call {
         let (tag, name) = (token.tag(), token.name(self.key_mode));
         let mut keys = vec![self.key(&tag, &name)];
+        keys.extend(next);
         keys.extend(self.index(&tag));
         let mut args = vec![tag.base(&self.naming), name];
         args.extend(more);
@@ -303,7 +315,7 @@ impl Create {
             text(most),
             surplus.to_vec(),
         ];
-        Call { reply: Reply::Granted(fresh), ..settings.by_token(&CREATE, &fresh.into(), more) }
+        settings.by_token(&CREATE, &fresh.into(), more).read_as(Reply::Granted(fresh))
     }
 }
 
@@ -340,9 +352,8 @@ impl Rotate {
         let fresh = Fresh::new(secret, &tag);
         let name = Token::from(fresh).name(settings.key_mode);
         let new_key = settings.key(&tag, &name);
-        let mut call = settings.by_token(&ROTATE, &self.token, vec![name, text(self.grace_ms)]);
-        call.keys.insert(1, new_key);
-        Call { reply: Reply::Granted(fresh), ..call }
+        let more = vec![name, text(self.grace_ms)];
+        settings.by_tokens(&ROTATE, &self.token, Some(new_key), more).read_as(Reply::Granted(fresh))
     }
 }
 

@@ -212,6 +212,24 @@ impl Link {
         }
     }
 
+    /// The same, encoded on the spot: of whatever then waits for the reply.
+    pub fn send_with<W>(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        waits: W,
+        encode: impl FnOnce(&W, &mut Vec<u8>),
+        expect: impl FnOnce(W) -> Expect,
+        group: Group,
+    ) {
+        let mut out = self.out.borrow_mut();
+        out.lend(&mut worker.pool.borrow_mut());
+        let before = out.len();
+        out.push_with(|out| encode(&waits, out));
+        let len = out.len() - before;
+        drop(out);
+        self.note(worker, len, expect(waits), group, None);
+    }
+
     /// The same where L2 gives no reply.
     pub fn send_unanswered(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8]) {
         self.queue(worker, wire.len());

@@ -31,6 +31,13 @@ pub struct PinnedExpect {
     pub meaning: PinnedReply,
 }
 
+impl PinnedExpect {
+    /// One frame, which wakes nobody.
+    pub fn one(writes: StripeSet, meaning: PinnedReply) -> PinnedExpect {
+        PinnedExpect { writes, wakes: false, frames: Frames::One, meaning }
+    }
+}
+
 pub enum Frames {
     One,
     /// EXEC that (un)subscribes.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Home, Worker};
 use crate::cache::{Stripe, StripeSet};
-use crate::command::{Group, slot};
+use crate::command::Group;
 use crate::memory::{Caller, Engine};
 use crate::resp;
 use crate::state::{Call, Known};
@@ -42,13 +42,13 @@ impl Worker {
             return StripeSet::Unknown;
         }
         let stripes: SmallVec<[Stripe; 4]> =
-            call.keys.iter().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
+            call.keys().map(|key| cache.stamps.stripe(self.shared.hash(key))).collect();
         StripeSet::from_slice(&stripes)
     }
 
-    /// The request that runs a script behind whatever was sent on this link.
-    pub fn script_request(link: &Link, call: &Call) -> Vec<u8> {
-        if link.has_carried(call.script.name) { call.evalsha() } else { call.eval() }
+    /// Whether L2 knows a script by its digest, behind whatever was sent on this link; the next time it does.
+    pub fn knows_script(link: &Link, call: &Call) -> Known {
+        if link.has_carried(call.script.name) { Known::Yes } else { Known::No }
     }
 
     /// By which number the engine knows a session: it says whose worker to tell.
@@ -120,13 +120,12 @@ impl Worker {
         call: &Call,
     ) -> Result<Bytes, Failure> {
         let mut detour = Detour::new(self.now());
-        let slot = call.keys.first().map(|key| slot(key));
         let mut with_text = false;
         loop {
-            let link = detour.links(self, links, slot)?.plain(self, false)?;
+            let link = detour.links(self, links, call.slot())?.plain(self, false)?;
             detour.ask(self, &link);
-            let request = if with_text { call.eval() } else { Worker::script_request(&link, call) };
-            let frame = self.reply_of(&link, &request).await?;
+            let known = if with_text { Known::No } else { Worker::knows_script(&link, call) };
+            let frame = self.reply_of(&link, call, known).await?;
             if is_unknown_script(&frame) && !with_text {
                 with_text = true;
                 continue;
@@ -140,17 +139,18 @@ impl Worker {
 
     /// Sends a script behind whatever was sent on this link.
     pub fn send_script(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Replied {
-        self.send_for_reply(link, &Worker::script_request(link, call))
+        self.send_for_reply(link, call, Worker::knows_script(link, call))
     }
 
-    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Replied {
+    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Replied {
         let (to, reply) = oneshot::channel();
-        link.send(self, request, Expect::Script(to), Group::State);
+        let encode = |_: &_, out: &mut Vec<u8>| call.append_to(known, out);
+        link.send_with(self, to, encode, Expect::Script, Group::State);
         reply
     }
 
-    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
-        self.send_for_reply(link, request).await.unwrap_or(Err(Failure::Unknown))
+    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Result<Bytes, Failure> {
+        self.send_for_reply(link, call, known).await.unwrap_or(Err(Failure::Unknown))
     }
 }
 

@@ -131,6 +131,36 @@ fn our_commands_have_no_keys_among_their_arguments() {
 }
 
 #[test]
+fn a_session_with_a_link_of_its_own_has_our_commands_explained_too() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let mut shared = resp3(&daemon);
+    let asked = [
+        "COMMAND INFO lock.check get nosuch",
+        "COMMAND DOCS session.rotate GET",
+        "COMMAND DOCS",
+        "COMMAND GETKEYS lock.acquire a 1000",
+        "COMMAND GETKEYS GET a",
+        "COMMAND COUNT",
+    ];
+    for begin in ["WATCH k", "SUBSCRIBE c", "CLIENT TRACKING ON"] {
+        let mut client = resp3(&daemon);
+        client.call(&words(begin));
+        for line in asked {
+            assert_eq!(flat(&mut client, line), flat(&mut shared, line), "{line} after {begin}");
+        }
+    }
+    let mut subscriber = daemon.client();
+    subscriber.call(&words("SUBSCRIBE c"));
+    let refusal = flat(&mut subscriber, "COMMAND INFO lock.check");
+    assert!(refusal.starts_with("-ERR Can't execute"), "{refusal}");
+    // In a transaction Redis speaks for itself.
+    assert_eq!(flat(&mut shared, "MULTI"), "+OK ");
+    assert_eq!(flat(&mut shared, "COMMAND INFO lock.check"), "+QUEUED ");
+    assert_eq!(flat(&mut shared, "EXEC"), "*1 *1 _ ");
+}
+
+#[test]
 fn without_a_redis_our_commands_are_explained_too() {
     let daemon = embedded_with_file("");
     let mut client = resp3(&daemon);

@@ -1,6 +1,6 @@
 //! Rows of the shared-state commands, which the daemon turns into scripts. Their keys are named by `state`, so none are
 //! found in the arguments.
-use super::super::{Effect, Group, Keys, Route, Row};
+use super::super::{Effect, Group, Keeps, Keys, Route, Row};
 use super::row;
 
 pub(super) const ROWS: &[Row] = &[
@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[
     read("LOCK.INFO", 2),
     write("LOCK.RELEASE", 3),
     write("CL.THROTTLE", -5),
-    write("RATELIMIT.CHECK", -5),
+    write("RATELIMIT.CHECK", -5).keeping(Keeps::Denials),
     write("RATELIMIT.MULTI", -6),
     read("RATELIMIT.PEEK", -5),
     write("RATELIMIT.REFUND", -6),
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
     write("SESSION.ROTATE", -2),
     write("SESSION.SET", -3),
     write("SESSION.TOUCH", 2),
-    write("SESSION.VALIDATE", -2),
+    write("SESSION.VALIDATE", -2).keeping(Keeps::Validations),
 ];
 
 const fn write(name: &'static str, arity: i16) -> Row {

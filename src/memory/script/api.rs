@@ -9,10 +9,11 @@ use std::time::Instant;
 use mlua::{Lua, MultiValue, Table, Value};
 use smallvec::SmallVec;
 
+use super::arguments::number_at;
 use super::convert;
 use super::number::push_general;
 use super::raised::{Raised, bad_argument, raise, raise_at, with_code};
-use super::{TIME_MAX, bits, json, limit_memory, msgpack, sha1_hex};
+use super::{TIME_MAX, bits, json, layout, limit_memory, msgpack, sha1_hex};
 
 /// Runs one command for the running script, its reply in RESP3 if asked so. `Err` refuses it: the text of the error,
 /// with or without a code (`-OOM ...`).
@@ -83,6 +84,7 @@ pub(super) fn host(
     host.raw_set("cjson", json::library(lua, settings)?)?;
     host.raw_set("bit", bits::library(lua)?)?;
     host.raw_set("cmsgpack", msgpack::library(lua)?)?;
+    host.raw_set("struct", layout::library(lua)?)?;
     let state = Arc::clone(running);
     let plain = lua.create_function(move |lua, error: Value| match error {
         _ if state.over.load(Relaxed) => Err(too_long()),
@@ -109,7 +111,7 @@ pub(super) fn host(
     host.raw_set("random", random)?;
     let state = Arc::clone(running);
     let seed = lua.create_function(move |lua, args: MultiValue| {
-        let seed = bits::number_at(lua, &args, 0, "randomseed")?;
+        let seed = number_at(lua, &args, 0, "randomseed")?;
         state.random.store(seeded(seed as i64 as u32), Relaxed);
         Ok(())
     })?;
@@ -179,11 +181,8 @@ fn random(lua: &Lua, args: &MultiValue, state: &AtomicU64) -> mlua::Result<f64> 
     let unit = ((next >> 17) % max) as f64 / max as f64;
     let (from, to) = match args.len() {
         0 => return Ok(unit),
-        1 => (1.0, bits::number_at(lua, args, 0, "random")?.trunc()),
-        2 => (
-            bits::number_at(lua, args, 0, "random")?.trunc(),
-            bits::number_at(lua, args, 1, "random")?.trunc(),
-        ),
+        1 => (1.0, number_at(lua, args, 0, "random")?.trunc()),
+        2 => (number_at(lua, args, 0, "random")?.trunc(), number_at(lua, args, 1, "random")?.trunc()),
         _ => return Err(raise_at(lua, "wrong number of arguments")),
     };
     if from > to {

@@ -1,9 +1,8 @@
 //! The library `bit`: 32-bit arithmetic, worded and rounded as LuaBitOp. Pure but for the tables it makes.
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Lua, MultiValue, Table};
 
-use super::number::read_number;
-use super::raised::{bad_argument, type_name};
+use super::arguments::number_at;
 
 type Args = MultiValue;
 
@@ -65,27 +64,4 @@ fn signed(value: u32) -> f64 {
 fn bits(lua: &Lua, args: &Args, at: usize, function: &str) -> mlua::Result<u32> {
     let number = number_at(lua, args, at, function)?;
     Ok((number + 6_755_399_441_055_744.0).to_bits() as u32)
-}
-
-/// The number at `at`, also one that is written as a string.
-pub(super) fn number_at(lua: &Lua, args: &Args, at: usize, function: &str) -> mlua::Result<f64> {
-    let found = match args.get(at) {
-        Some(Value::Integer(number)) => return Ok(*number as f64),
-        Some(Value::Number(number)) => return Ok(*number),
-        Some(Value::String(text)) => {
-            if let Some(number) = number_in(&text.as_bytes()) {
-                return Ok(number);
-            }
-            "string"
-        }
-        Some(other) => type_name(other),
-        None => "no value",
-    };
-    Err(bad_argument(lua, at + 1, function, &format!("number expected, got {found}")))
-}
-
-fn number_in(text: &[u8]) -> Option<f64> {
-    let text = text.trim_ascii();
-    let (number, len) = read_number(text)?;
-    (len == text.len()).then_some(number)
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::bits::number_at;
+use super::arguments::number_at;
 use super::number::push_general;
 use super::raised::{Raised, bad_argument, raise, raise_at, type_name};
 

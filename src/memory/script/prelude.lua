@@ -134,7 +134,7 @@ globals.math.random, globals.math.randomseed = host.random, host.randomseed
 for _, name in ipairs { "coroutine", "math", "table" } do
   globals[name] = freeze(globals[name])
 end
-for _, name in ipairs { "bit", "cjson", "cmsgpack", "redis" } do
+for _, name in ipairs { "bit", "cjson", "cmsgpack", "redis", "struct" } do
   globals[name] = freeze(host[name])
 end
 

@@ -72,8 +72,11 @@ pub(super) fn raise_at(lua: &Lua, text: impl AsRef<[u8]>) -> Error {
 }
 
 /// A wrong argument of a library function, worded as Lua words it.
-pub(super) fn bad_argument(lua: &Lua, at: usize, function: &str, why: &str) -> Error {
-    raise_at(lua, format!("bad argument #{at} to '{function}' ({why})"))
+pub(super) fn bad_argument(lua: &Lua, at: usize, function: &str, why: impl AsRef<[u8]>) -> Error {
+    let mut text = format!("bad argument #{at} to '{function}' (").into_bytes();
+    text.extend_from_slice(why.as_ref());
+    text.push(b')');
+    raise_at(lua, text)
 }
 
 /// The type's name as Lua's `type` gives it.

@@ -59,8 +59,8 @@ fn keys_of_a_lock_share_a_slot_and_the_primary_one_is_plain() {
     for prefix in ["", "app:", "{app}"] {
         let naming = Naming { prefix: prefix.as_bytes().to_vec(), tagged: true };
         let call = cancel(&naming, b"a b", &[7; 16]);
-        assert_eq!(call.keys[0], format!("{prefix}lock:a b").into_bytes());
-        let slots: Vec<u16> = call.keys.iter().map(|key| crate::command::slot(key)).collect();
+        assert_eq!(call.keys().next(), Some(format!("{prefix}lock:a b").as_bytes()));
+        let slots: Vec<u16> = call.keys().map(crate::command::slot).collect();
         assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
     }
 }

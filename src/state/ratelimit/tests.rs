@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::state::NOT_AN_INTEGER;
+use crate::state::{Known, NOT_AN_INTEGER};
 
 fn command(line: &str) -> Result<Command, String> {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
@@ -115,7 +115,8 @@ fn a_multi_over_several_slots_of_a_cluster_goes_one_by_one() {
         panic!("not understood")
     };
     let Ok(Plan::Whole(call)) = with_limits(false, |limits| multi.plan(limits)) else { panic!("not whole") };
-    assert_eq!((call.keys.len(), call.args.len()), (2, 11));
+    let words = call.with_argv(Known::Yes, |argv| argv.len());
+    assert_eq!((call.keys().count(), words), (2, 3 + 2 + 11));
     let Ok(Plan::OneByOne(plan)) = with_limits(true, |limits| multi.plan(limits)) else {
         panic!("not split")
     };

@@ -2,8 +2,8 @@
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::super::bits::number_at;
-use super::super::raised::{bad_argument, raise_at, type_name};
+use super::super::arguments::{number_at, text_at};
+use super::super::raised::raise_at;
 
 /// Deeper input would need more stack than there is.
 const DEPTH_MAX: usize = 500;
@@ -57,22 +57,8 @@ fn optional(lua: &Lua, args: &MultiValue, at: usize, function: &str) -> mlua::Re
     }
 }
 
-fn input(lua: &Lua, args: &MultiValue, function: &str) -> mlua::Result<Vec<u8>> {
-    match args.front() {
-        Some(Value::String(text)) => Ok(text.as_bytes().to_vec()),
-        Some(number @ (Value::Integer(_) | Value::Number(_))) => {
-            let text = lua.coerce_string(number.clone())?;
-            Ok(text.map(|text| text.as_bytes().to_vec()).unwrap_or_default())
-        }
-        other => {
-            let found = other.map_or("no value", type_name);
-            Err(bad_argument(lua, 1, function, &format!("string expected, got {found}")))
-        }
-    }
-}
-
 fn read_all(lua: &Lua, args: &MultiValue) -> mlua::Result<MultiValue> {
-    let bytes = input(lua, args, "unpack")?;
+    let bytes = text_at(lua, args, 0, "unpack")?;
     let mut reader = Reader { lua, left: &bytes };
     reader.values(usize::MAX).map(MultiValue::from_vec).map_err(|bad| bad.raised(lua))
 }
@@ -85,7 +71,7 @@ fn read_some(
     limit: i64,
     offset: i64,
 ) -> mlua::Result<MultiValue> {
-    let bytes = input(lua, args, function)?;
+    let bytes = text_at(lua, args, 0, function)?;
     let (Ok(count), Ok(start)) = (usize::try_from(limit), usize::try_from(offset)) else {
         // That it tells the length as the limit is lua-cmsgpack's own.
         let text = format!("Invalid request to unpack with offset of {offset} and limit of {}.", bytes.len());
