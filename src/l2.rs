@@ -1,8 +1,10 @@
 //! What the daemon must know of L2 as a whole: whether it is there, its version, whether it evicts, how many clients
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
+mod masters;
 mod wakes;
 
+pub use masters::{Unfit, meet_masters, watch_masters};
 pub use wakes::listen;
 
 use std::sync::Arc;

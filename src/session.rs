@@ -21,6 +21,7 @@ mod plans;
 mod presence;
 mod reads;
 mod redirect;
+mod redlock;
 mod scripted;
 mod transaction;
 

@@ -51,7 +51,7 @@ impl OneScript {
         let worker = self.runner.worker.clone();
         let link = match &self.runner.home {
             Home::Redis(links) => links.plain(&worker, false),
-            Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
+            Home::Masters(_) | Home::Engine { .. } => unreachable!("only one Redis is sent one script"),
         };
         match link {
             Ok(link) => link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use crate::config::{Endpoint, Kind, Target};
+use crate::config::{Endpoint, Kind, REDLOCK, Target};
 
 pub struct Remote {
     pub target: Target,
@@ -12,6 +12,8 @@ pub struct Remote {
     pub is_l2: bool,
     /// The kinds of shared state that live there.
     pub kinds: Vec<Kind>,
+    /// One of the masters of locks.
+    pub is_master: bool,
     /// What is written there may be in L1.
     pub is_cached: bool,
     pub is_reachable: AtomicBool,
@@ -45,6 +47,7 @@ impl Remote {
             target,
             is_l2: true,
             kinds,
+            is_master: false,
             is_cached: true,
             is_reachable: AtomicBool::new(true),
             slots: AtomicU8::new(slots as u8),
@@ -57,8 +60,16 @@ impl Remote {
         Remote { is_l2: false, is_cached, ..Remote::l2(target, kinds) }
     }
 
+    /// One of the masters of locks.
+    pub fn master(target: Target, l2: &Target) -> Remote {
+        Remote { is_master: true, ..Remote::own(target, vec![Kind::Lock], l2) }
+    }
+
     /// The key of the configuration that names it.
     pub fn setting(&self) -> &'static str {
+        if self.is_master {
+            return REDLOCK;
+        }
         match self.kinds.first() {
             Some(kind) if !self.is_l2 => kind.url_override(),
             _ => "upstream.url",
@@ -86,6 +97,9 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_l2 {
             return f.write_str("L2");
+        }
+        if self.is_master {
+            return write!(f, "the master of locks at {}", self.target.endpoint);
         }
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
         write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)
