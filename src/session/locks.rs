@@ -24,7 +24,7 @@ pub(super) struct Held {
     pub(super) acquire: Acquire,
     runner: Runner,
     /// When the newest attempt began: its ttl counts from then.
-    pub(super) asked: Cell<Moment>,
+    asked: Cell<Moment>,
     /// Released by the client, lost, or left with its connection: nothing more is done for it.
     over: Cell<bool>,
 }
@@ -45,6 +45,13 @@ impl Held {
             asked: Cell::new(Moment::now()),
             over: Cell::new(false),
         }
+    }
+
+    /// An attempt begins.
+    pub(super) fn asked_now(&self) -> Moment {
+        let now = Moment::now();
+        self.asked.set(now);
+        now
     }
 
     pub(super) fn cancel(&self) -> Call {
@@ -95,7 +102,7 @@ impl Runner {
         let held = Held::wanted(self, &acquire);
         let waiting = Waiting::begin(self, &held).await;
         loop {
-            held.asked.set(Moment::now());
+            held.asked_now();
             let call = acquire.call(&self.naming, &held.token, &held.nonce, waiting.line());
             let outcome = self.call(&call).await;
             let frame = match outcome {

@@ -101,8 +101,7 @@ impl Runner {
     /// One attempt. What single masters granted of one that failed is on its way back to them when this returns.
     async fn attempt(&self, sets: &Sets, held: &Held, line: Waits) -> Outcome {
         let (worker, acquire) = (&self.worker, &held.acquire);
-        let began = Moment::now();
-        held.asked.set(began);
+        let began = held.asked_now();
         let patience = worker.patience_with_masters(Some(acquire.ttl_ms));
         let call = masters::acquire(acquire, &self.naming, &held.token, &held.nonce, line);
         let mut round = worker.ask_masters(sets, Asks::Votes, |_| Some(call.clone()));

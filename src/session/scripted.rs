@@ -384,6 +384,8 @@ impl Scripted {
             After::Follows(then) => runner.follow(then, element),
             After::Acquired(held) => {
                 if let Ok(lock::Acquired::Granted { fence, .. }) = lock::Acquired::parse(element) {
+                    // It was queued, and executed only with EXEC.
+                    held.asked_now();
                     runner.hold(held, fence);
                 }
             }

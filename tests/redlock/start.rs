@@ -81,8 +81,8 @@ fn new_masters_grant_nothing_before_the_longest_ttl_has_passed() {
     granted_at_last(&mut client, "LOCK.ACQUIRE a 1000");
     assert!(began.elapsed().as_millis() >= 2022, "{:?}", began.elapsed());
     // Another daemon finds them as they are.
-    let mut other = masters.daemon("redlock_ttl_max_ms = 2000").client();
-    assert_eq!(fields(&mut other, "LOCK.ACQUIRE b 1000")[0], "1");
+    let other = masters.daemon("redlock_ttl_max_ms = 2000");
+    assert_eq!(fields(&mut other.client(), "LOCK.ACQUIRE b 1000")[0], "1");
 }
 
 #[test]
