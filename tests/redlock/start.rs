@@ -90,7 +90,7 @@ fn the_numbers_and_pages_tell_of_masters() {
     let mut masters = Masters::start(3);
     let daemon = masters.daemon("");
     until_counting(&daemon, 3);
-    assert_eq!(daemon.stat("lock_reachable"), 1);
+    eventually("they are seen to be there", || daemon.stat("lock_reachable") == 1);
     masters.kill(&[0]);
     let away = format!("the master of locks at 127.0.0.1:{} does not answer", masters.0[0].port);
     eventually("it is seen to be away", || daemon.http("/readyz").1.contains(&away));
