@@ -87,7 +87,7 @@ if not again and is_preceded() then
   return deny(LOOK_AGAIN_MS)
 end
 
-local fence, left, holds, nonces = math.max((s.fence or 0) + 1, s.real), ttl, 1, nonce
+local fence, left, holds, nonces = math.max((s.fence or 0) + 1, least_fence + 1, s.real), ttl, 1, nonce
 if again and s.ours then
   fence, left, holds, nonces = s.fence, math.max(s.left, ttl), s.holds, s.nonces
   local known = false
@@ -104,6 +104,9 @@ local left_ms = math.ceil(left / 1000)
 redis.call('SET', keys.lock, token, 'PX', whole(left_ms))
 redis.call('HSET', keys.grant, 'token', token, 'fence', whole(fence), 'deadline', whole(s.now + left),
   'ttl', whole(left), 'holds', whole(holds), 'nonces', nonces, 'seen', whole(s.now))
+if s.agreed and not (again and s.ours) then
+  redis.call('HDEL', keys.grant, 'agreed')
+end
 if owner ~= '' then
   redis.call('HSET', keys.grant, 'owner', owner)
 elseif not again then
@@ -116,4 +119,4 @@ leave_line(nonce)
 if not (again and s.ours) then
   event(ARGV[6], 'acquire', fence, owner ~= '' and owner)
 end
-return { 1, token, fence, math.floor(left / 1000) }
+return { 1, token, again and fence_of(s) or fence, math.floor(left / 1000) }

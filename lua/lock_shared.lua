@@ -3,7 +3,8 @@
 -- lock      STRING  lock:<name>: the holder's token. Others (redlock, redis-py ...) set it too: a foreign holder.
 -- grant     HASH    x:{lock:<name>}:grant: the last grant of ours. Counts only while its token is the value of lock.
 --                   token, fence, deadline, ttl (us), holds, owner, seen (newest time written),
---                   nonces (32 digits each: the ACQUIREs that are held, newest last)
+--                   nonces (32 digits each: the ACQUIREs that are held, newest last),
+--                   agreed (the fence that a quorum of masters gave the present hold; see lock_agree.lua)
 -- released  ZSET    x:{lock:<name>}:released: t<token> and n<nonce> by the time of their release, for a minute
 -- queue     ZSET    x:{lock:<name>}:queue: nonces of FAIR waiters by ticket
 -- signs     ZSET    x:{lock:<name>}:signs: nonces of all waiters by the time of their last look
@@ -18,6 +19,9 @@ local LOOK_AGAIN_MS = 1000
 local GRANT_KEPT_MS = 7 * 24 * 3600 * 1000
 local NONCE_BYTES = 32
 local NONCES_MAX = 32
+
+-- No grant here has a fence as low as this one. lock_member.lua raises it where locks live on several masters.
+local least_fence = 0
 
 local function whole(number)
   return string.format('%.0f', number)
@@ -39,8 +43,9 @@ local function look(keys, injected)
   if type(value) == 'table' then
     return nil, redis.error_reply(value.err)
   end
-  local f = redis.call('HMGET', keys.grant, 'token', 'fence', 'deadline', 'ttl', 'holds', 'nonces', 'owner', 'seen')
-  local s = { value = value, real = clock(injected), fence = tonumber(f[2]) }
+  local f = redis.call('HMGET', keys.grant, 'token', 'fence', 'deadline', 'ttl', 'holds', 'nonces', 'owner', 'seen',
+    'agreed')
+  local s = { value = value, real = clock(injected), fence = tonumber(f[2]), agreed = tonumber(f[9]) }
   local seen = tonumber(f[8]) or 0
   s.jumped = seen > s.real + JUMP_US
   s.now = s.jumped and s.real or math.max(s.real, seen)
@@ -61,7 +66,7 @@ end
 
 -- The holder's fence; false for a foreign one, and for none.
 local function fence_of(s)
-  return s.held and s.ours and s.fence or false
+  return s.held and s.ours and (s.agreed or s.fence) or false
 end
 
 -- What the holder has left in milliseconds; -1: a foreign one that never expires.
@@ -141,6 +146,9 @@ local function wake(keys, s, channel, name)
 end
 
 local function event(channel, kind, fence, owner)
+  if channel == '' then
+    return
+  end
   local text = '{"type":"' .. kind .. '"'
   if fence then
     text = text .. ',"fence":' .. whole(fence)
@@ -151,16 +159,23 @@ local function event(channel, kind, fence, owner)
   redis.pcall('PUBLISH', channel, text .. '}')
 end
 
--- Ends the present hold. The fence stays, so that the next one is larger. `members`: what else is to be remembered.
-local function give_up(keys, s, members)
+-- Nobody holds the lock any more. The fence stays, so that the next one is larger.
+local function free(keys, s)
   redis.call('DEL', keys.lock)
+  if s.ours then
+    redis.call('HDEL', keys.grant, 'token', 'deadline', 'ttl', 'holds', 'nonces', 'owner', 'agreed')
+    redis.call('HSET', keys.grant, 'seen', whole(s.now))
+  end
+end
+
+-- Ends the present hold. `members`: what else is to be remembered.
+local function give_up(keys, s, members)
   if s.ours then
     each_nonce(s.nonces, function(nonce)
       members[#members + 1] = 'n' .. nonce
     end)
-    redis.call('HDEL', keys.grant, 'token', 'deadline', 'ttl', 'holds', 'nonces', 'owner')
-    redis.call('HSET', keys.grant, 'seen', whole(s.now))
   end
+  free(keys, s)
   if #members > 0 then
     remember(keys, s, members)
   end

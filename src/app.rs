@@ -10,13 +10,13 @@ use tokio::task::LocalSet;
 
 use crate::admin;
 use crate::command::{ROWS, lookup_name};
-use crate::config::{self, Config, Kind, Source, live_changes};
+use crate::config::{self, Config, Endpoint, Kind, Source, live_changes};
 use crate::l2;
 use crate::logging;
 use crate::memory::Engine;
 use crate::rules::Rules;
 use crate::server::{self, Dealer, Listener};
-use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Place, Shared};
+use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Place, Remote, Shared};
 use crate::worker::Worker;
 
 /// Why the daemon cannot run; one line that says what to do.
@@ -26,6 +26,8 @@ pub enum Error {
     Config(#[from] config::Error),
     #[error(transparent)]
     Listen(#[from] server::Error),
+    #[error(transparent)]
+    Masters(#[from] l2::Unfit),
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -64,6 +66,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     let (mailboxes, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::channel::<Mail>(MAILBOX_LEN_MAX)).unzip();
     let shared = Arc::new(Shared::new(Live::new(config), residences, mailboxes));
+    l2::meet_masters(&shared).await?;
     let mut threads = Vec::new();
     for (id, mailbox) in receivers.into_iter().enumerate() {
         let shared = shared.clone();
@@ -83,6 +86,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
             None => tokio::spawn(l2::watch(shared.clone(), remote.clone())),
         };
     }
+    tokio::spawn(l2::watch_masters(shared.clone()));
     tokio::spawn(l2::listen(shared.clone()));
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
@@ -120,11 +124,33 @@ fn tell_of_places(shared: &Shared) {
             Place::Beside => tracing::info!(
                 "{name} is node-local: kept in this process alone, lost when it ends, and other daemons do not see it"
             ),
+            Place::Masters => tell_of_masters(shared),
             Place::Own(at) => {
                 let target = &shared.places.own[at].target;
                 tracing::info!(redis = %target.endpoint, db = target.db, "{name} has a Redis of its own");
             }
         }
+    }
+}
+
+/// What a majority of masters stands on.
+fn tell_of_masters(shared: &Shared) {
+    let masters: Vec<_> = shared.places.own.iter().filter(|remote| remote.is_master).collect();
+    let endpoints: Vec<String> = masters.iter().map(|master| master.target.endpoint.to_string()).collect();
+    tracing::info!(masters = endpoints.join(", "), "locks live on several masters");
+    if masters.len().is_multiple_of(2) {
+        tracing::warn!(
+            "lock.redlock names {} masters: one less would outlive as many failures",
+            masters.len()
+        );
+    }
+    let host = |master: &&Arc<Remote>| match &master.target.endpoint {
+        Endpoint::Tcp { host, .. } => host.clone(),
+        _ => String::new(),
+    };
+    let hosts: std::collections::HashSet<String> = masters.iter().map(host).collect();
+    if hosts.len() < masters.len() {
+        tracing::warn!("some masters of lock.redlock are on one machine, and will fail together");
     }
 }
 

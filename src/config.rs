@@ -19,7 +19,7 @@ use declare::{choice, section};
 pub use check::{Changes, live_changes};
 pub use declare::{Key, Live, Section};
 pub use document::document;
-pub use kinds::{Kind, Residence, Residences};
+pub use kinds::{Kind, REDLOCK, Residence, Residences};
 pub use source::{Flags, Source};
 pub use target::{Endpoint, Target};
 pub use value::{Raw, Secret};
@@ -304,6 +304,13 @@ section! {
         url_override: Option<Secret> = None, Restart;
         /// Locks never serve stale answers: only "error".
         on_l2_down: OnL2Down = OnL2Down::Error, Now;
+        /// Redlock: at least three independent masters, of which a majority must agree on each lock; an odd number, each on a
+        /// machine of its own. The same in all daemons. [] = locks live in one Redis.
+        redlock: Vec<Secret> = Vec::new(), Restart;
+        /// What a master has not said after so long is not waited for: small beside ttls, large beside the network's delays.
+        redlock_timeout_ms: u64 = 50, Now in 1..=10_000;
+        /// Longest ttl with redlock. A master that restarts counts again only after so long. The same in all daemons.
+        redlock_ttl_max_ms: u64 = 60_000, Restart in 10..=86_400_000;
     }
 }
 

@@ -2,9 +2,11 @@
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
 mod cluster;
+mod masters;
 mod wakes;
 
 pub use cluster::follow;
+pub use masters::{Unfit, meet_masters, watch_masters};
 pub use wakes::listen;
 
 use std::sync::Arc;

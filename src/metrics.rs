@@ -173,6 +173,10 @@ counters! {
     barriers_repeated,
     /// Tracked links that did not answer a barrier in time.
     barrier_fences,
+    /// LOCK commands and attempts that failed because too few masters of locks answered, or count.
+    lock_no_quorum,
+    /// Attempts at a lock that some masters granted, but not a majority.
+    lock_split_votes,
     /// Connections that were accepted.
     clients_accepted,
     /// Requests refused: not authenticated.

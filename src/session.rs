@@ -23,6 +23,7 @@ mod plans;
 mod presence;
 mod reads;
 mod redirect;
+mod redlock;
 mod scripted;
 mod steer;
 mod transaction;

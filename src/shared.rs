@@ -3,12 +3,14 @@
 
 mod cluster;
 mod embedded;
+mod masters;
 mod places;
 mod remote;
 mod waiters;
 
 pub use cluster::{Address, Cluster, Outdated, Topology, View};
 pub use embedded::LIMIT_DATABASES;
+pub use masters::{Masters, Voter};
 pub use places::{Place, Places};
 pub use remote::{Remote, Slots};
 pub use waiters::{Waiter, Waiters};
@@ -150,7 +152,9 @@ impl Shared {
         let has_beside = !places.beside().is_empty();
         let beside = has_beside.then(|| embedded::beside(config, mailboxes.clone(), waiters.clone()));
         // The engine tells of them from the beginning.
-        lock_waiters.set_listening(places.is_in_process(Kind::Lock));
+        if places.is_in_process(Kind::Lock) {
+            lock_waiters.is_always_told();
+        }
         Shared {
             engine,
             limits_here: OnceLock::new(),

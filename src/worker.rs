@@ -4,6 +4,7 @@
 mod barrier;
 mod home;
 mod info;
+mod masters;
 mod nodes;
 mod reads;
 mod rights;
@@ -31,6 +32,7 @@ use crate::upstream::{Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
 pub use barrier::Told;
 pub use home::Home;
+pub use masters::{Asks, Round};
 pub use reads::pttl;
 use rights::Rights;
 pub use rights::{Asked, Right, is_denial};

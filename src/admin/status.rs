@@ -22,6 +22,12 @@ pub(super) fn page(shared: &Shared, now: Moment) -> String {
         let place = match shared.places.of(kind) {
             Place::Shared => continue,
             Place::Own(at) => shared.places.own[at].target.endpoint.to_string(),
+            Place::Masters => {
+                let masters = shared.places.own.iter().filter(|remote| remote.is_master);
+                let endpoints: Vec<String> =
+                    masters.map(|master| master.target.endpoint.to_string()).collect();
+                endpoints.join(", ")
+            }
             Place::Beside => "in this process alone".into(),
             Place::Nowhere => "disabled".into(),
         };

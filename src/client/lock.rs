@@ -19,6 +19,9 @@ use crate::state::lock::{self, Acquire, Acquired, Nonce, Waits};
 /// know: give [`fence`](Self::fence) to whatever the lock protects, and let that refuse smaller numbers than the largest it
 /// has seen.
 ///
+/// It lives in the Redis that the client's URL reaches, also through a daemon: where the daemon's configuration has locks live
+/// elsewhere (`lock.redlock`, `lock.url_override`), only its LOCK commands go there.
+///
 /// ```no_run
 /// # use madcache::client::{Client, DistributedLock, Error};
 /// # async fn example(client: Client) -> Result<(), Error> {

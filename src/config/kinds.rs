@@ -1,6 +1,6 @@
 //! The kinds of shared state, and where each lives: with the cache, in a Redis of its own, in this process, nowhere.
 use super::target::{self, Target};
-use super::{Config, Driver, Error, Secret};
+use super::{Config, Driver, Error, Lock, Secret};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -41,6 +41,8 @@ pub enum Residence {
     Shared,
     /// In a Redis of its own.
     Own(Target),
+    /// In several independent ones, of which a majority decides.
+    Masters(Vec<Target>),
     /// In this process, beside L2.
     Memory,
     /// It is disabled.
@@ -88,6 +90,9 @@ impl Config {
     fn residence(&self, kind: Kind) -> Result<Residence, Error> {
         let (section, name) = (kind.name(), kind.url_override());
         let (driver, url) = self.driver(kind);
+        if kind == Kind::Lock && !self.lock.redlock.is_empty() && driver != Driver::None {
+            return self.lock.masters().map(Residence::Masters);
+        }
         match (driver, url) {
             (Driver::None, _) => Ok(Residence::Nowhere),
             (Driver::RedisSentinel, _) => Err(Error::new(
@@ -116,3 +121,48 @@ impl Config {
         }
     }
 }
+
+/// The key of the configuration that names the masters of locks.
+pub const REDLOCK: &str = "lock.redlock";
+
+impl Lock {
+    /// Each master of `redlock`; they must be as many, and as different, as a majority needs.
+    fn masters(&self) -> Result<Vec<Target>, Error> {
+        if !matches!(self.driver, Driver::Auto | Driver::Redis) {
+            return Err(Error::new(
+                format!("lock.driver = \"{}\" and {REDLOCK} contradict each other", self.driver.word()),
+                format!("leave one of them out, or set lock.driver = \"redis\" to keep {REDLOCK}"),
+            ));
+        }
+        if self.url_override.is_some() {
+            return Err(Error::new(
+                format!("lock.url_override and {REDLOCK} contradict each other"),
+                format!("leave url_override out: {REDLOCK} names all Redis servers where locks live"),
+            ));
+        }
+        let count = self.redlock.len();
+        if !(MASTERS_MIN..=MASTERS_MAX).contains(&count) {
+            return Err(Error::new(
+                format!("{REDLOCK} names {count} masters, where {MASTERS_MIN} to {MASTERS_MAX} make sense"),
+                "name 3 or 5 independent masters, or one Redis in lock.url_override",
+            ));
+        }
+        let mut masters: Vec<Target> = Vec::with_capacity(count);
+        for (at, url) in self.redlock.iter().enumerate() {
+            let target = target::parse(&format!("{REDLOCK}, its URL {}", at + 1), url)?;
+            if let Some(other) = masters.iter().position(|known| known.endpoint == target.endpoint) {
+                return Err(Error::new(
+                    format!("{REDLOCK} names {} twice (URLs {} and {})", target.endpoint, other + 1, at + 1),
+                    "name each master once: one that counts twice is no majority",
+                ));
+            }
+            masters.push(target);
+        }
+        Ok(masters)
+    }
+}
+
+/// Two masters are no more than one: a majority of them is both.
+const MASTERS_MIN: usize = 3;
+/// Each lock costs each of them two scripts.
+const MASTERS_MAX: usize = 15;

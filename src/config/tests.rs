@@ -258,6 +258,23 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
             "session.url_override: redis-sentinel:// is not in",
         ),
         ("[cache]\ndriver = 'memory'\n[lock]\ndriver = 'redis'", "set lock.url_override"),
+        ("[lock]\nredlock = ['redis://a', 'redis://b']", "lock.redlock names 2 masters"),
+        (
+            "[lock]\nredlock = ['redis://a', 'redis://b', 'redis://:pw@a:6379/3']",
+            "a:6379 twice (URLs 1 and 3)",
+        ),
+        (
+            "[lock]\nredlock = ['redis://a', 'redis://b', 'http://c']",
+            "lock.redlock, its URL 3 has an unknown scheme",
+        ),
+        (
+            "[lock]\ndriver = 'memory'\nredlock = ['redis://a', 'redis://b', 'redis://c']",
+            "contradict each other",
+        ),
+        (
+            "[lock]\nurl_override = 'redis://h'\nredlock = ['redis://a', 'redis://b', 'redis://c']",
+            "lock.url_override and lock.redlock contradict",
+        ),
         ("[session]\non_l2_down = 'serve-stale'", "session.on_l2_down"),
         ("[cache]\nbytes_max = '64KiB'", "raise cache.bytes_max"),
         ("[[rules]]\npattern = 'a[b'", "[ without ]"),
@@ -301,6 +318,28 @@ fn each_kind_lives_where_its_driver_and_its_url_say() {
             }
         }
     }
+}
+
+#[test]
+fn locks_may_live_on_several_masters_whose_passwords_nobody_sees() {
+    let urls = ["redis://:hunter2@a", "redis://ann:hunter2@b:1/3", "unix:///c.sock"];
+    let target = |url: &str| target::parse("", &Secret::new(url)).unwrap();
+    let expected = Residence::Masters(urls.iter().map(|url| target(url)).collect());
+    let in_file = Setup::new(&format!("[lock]\nredlock = {urls:?}"));
+    let all = urls.join(", ");
+    let variables = [URL, ("MADCACHE_LOCK_REDLOCK", all.as_str())];
+    for config in [in_file.load(&[]).unwrap(), Setup::new("").load(&variables).unwrap()] {
+        assert_eq!(config.residences().unwrap().of(Kind::Lock), &expected);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+    for broken in [
+        "[lock]\nredlock = ['redis://:hunter2@a:x', 'redis://b', 'redis://c']",
+        "[lock]\nredlock = 'hunter2'",
+    ] {
+        assert!(!Setup::new(broken).error(&[URL]).contains("hunter2"), "{broken}");
+    }
+    let off = Setup::new("[lock]\ndriver = 'none'\nredlock = ['redis://a']").load(&[URL]).unwrap();
+    assert_eq!(off.residences().unwrap().of(Kind::Lock), &Residence::Nowhere);
 }
 
 #[test]

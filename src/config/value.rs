@@ -175,6 +175,20 @@ impl Value for usize {
     }
 }
 
+/// In a variable a comma stands between them; one within a password is written as %2C.
+impl Value for Vec<Secret> {
+    const SECRET: bool = true;
+
+    fn read(raw: &Raw, key: &Key) -> Result<Self, String> {
+        Ok(Vec::<String>::read(raw, key)?.into_iter().map(Secret).collect())
+    }
+
+    fn show(&self, _key: &Key) -> String {
+        let items: Vec<String> = self.iter().map(|item| quoted(&item.0)).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
 impl Value for Vec<String> {
     fn read(raw: &Raw, _key: &Key) -> Result<Self, String> {
         match raw {

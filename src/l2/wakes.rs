@@ -7,27 +7,33 @@ use futures_util::StreamExt;
 use redis::RedisResult;
 
 use crate::config::{Kind, Target};
-use crate::shared::Shared;
+use crate::shared::{Remote, Shared};
 use crate::state::Naming;
 use crate::state::lock::{Wake, wake_channel};
 
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Listens where locks live, if that is a Redis.
+/// Listens where locks live, if that is a Redis, or several.
 pub async fn listen(shared: Arc<Shared>) {
-    let Some(remote) = shared.places.remote(Kind::Lock) else { return };
+    if let Some(remote) = shared.places.remote(Kind::Lock) {
+        return listen_at(shared.clone(), remote.clone()).await;
+    }
+    let masters = shared.places.own.iter().filter(|remote| remote.is_master);
+    for master in masters {
+        tokio::spawn(listen_at(shared.clone(), master.clone()));
+    }
+}
+
+async fn listen_at(shared: Arc<Shared>, remote: Arc<Remote>) {
     let waiters = shared.lock_waiters.clone();
     loop {
-        if waiters.is_empty() {
-            waiters.wanted.notified().await;
-        }
+        waiters.until_wanted().await;
         // In a cluster any node hears what is published on any other.
         let node = remote.cluster.as_ref().and_then(|cluster| cluster.topology().nodes.first().cloned());
-        let at = node.as_ref().unwrap_or(remote);
+        let at = node.as_ref().unwrap_or(&remote);
         if let Err(error) = listen_once(&shared, &at.target).await {
             tracing::debug!(%error, "not listening for releases of locks");
         }
-        waiters.set_listening(false);
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -37,7 +43,7 @@ async fn listen_once(shared: &Shared, target: &Target) -> RedisResult<()> {
     let channel = wake_channel(&Naming { prefix, tagged: false });
     let mut subscription = super::client(target)?.get_async_pubsub().await?;
     subscription.subscribe(channel).await?;
-    shared.lock_waiters.set_listening(true);
+    let _listening = shared.lock_waiters.listening();
     let mut messages = subscription.on_message();
     while let Some(message) = messages.next().await {
         if let Some(wake) = Wake::parse(message.get_payload_bytes()) {

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use super::Session;
 use super::scripted::{Runner, random};
 use crate::clock::Moment;
+use crate::shared::Waiter;
+use crate::state::lock::votes::validity_ms;
 use crate::state::lock::{self, Acquire, Acquired, Nonce, Release};
 use crate::state::{Call, Reply};
 use crate::upstream::Failure;
+use crate::worker::Home;
 
 /// A lock that was asked for with RENEW or BIND.
 pub(super) struct Held {
@@ -20,6 +23,8 @@ pub(super) struct Held {
     pub(super) nonce: Nonce,
     pub(super) acquire: Acquire,
     runner: Runner,
+    /// When the newest attempt began: its ttl counts from then.
+    asked: Cell<Moment>,
     /// Released by the client, lost, or left with its connection: nothing more is done for it.
     over: Cell<bool>,
 }
@@ -37,8 +42,16 @@ impl Held {
             nonce: random(),
             acquire: acquire.clone(),
             runner: runner.clone(),
+            asked: Cell::new(Moment::now()),
             over: Cell::new(false),
         }
+    }
+
+    /// An attempt begins.
+    pub(super) fn asked_now(&self) -> Moment {
+        let now = Moment::now();
+        self.asked.set(now);
+        now
     }
 
     pub(super) fn cancel(&self) -> Call {
@@ -46,22 +59,52 @@ impl Held {
     }
 }
 
+/// How an ACQUIRE waits: for so long, in line; or not at all.
+pub(super) struct Waiting(Option<(Moment, Waiter)>);
+
+impl Waiting {
+    /// Before the first attempt: a release between that and here would not be heard of.
+    pub(super) async fn begin(runner: &Runner, held: &Held) -> Waiting {
+        let Some(ms) = held.acquire.wait_ms.filter(|ms| *ms > 0) else { return Waiting(None) };
+        let (time, waiters) = (Duration::from_millis(ms), &runner.worker.shared.lock_waiters);
+        let until = Moment::now().after(time);
+        let waiter = waiters.enter(&held.acquire.name, held.nonce);
+        // Without it the waiter looks again each second.
+        let _ = tokio::time::timeout(time.min(LISTENING_WAIT_MAX), waiters.until_listening()).await;
+        Waiting(Some((until, waiter)))
+    }
+
+    pub(super) fn line(&self) -> lock::Waits {
+        if self.0.is_some() { lock::Waits::InLine } else { lock::Waits::No }
+    }
+
+    pub(super) fn left(&self) -> Duration {
+        self.0.as_ref().map_or(Duration::ZERO, |(until, _)| until.since(Moment::now()))
+    }
+
+    /// Until it is woken, its client leaves, or the time is over.
+    pub(super) async fn wait(&self, runner: &Runner, time: Duration) {
+        let Some((_, waiter)) = &self.0 else { return };
+        tokio::select! {
+            _ = waiter.woken() => {}
+            _ = runner.session.left.notified() => {}
+            _ = tokio::time::sleep(time) => {}
+        }
+    }
+}
+
 impl Runner {
     /// Tries until it is granted, its time is over, or the client has left.
     pub(super) async fn acquire(&self, acquire: Acquire) -> Result<Vec<u8>, Failure> {
-        let held = Held::wanted(self, &acquire);
-        let waits = acquire.wait_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
-        let until = waits.map(|time| Moment::now().after(time));
-        // Before the first attempt: a release between that and here would not be heard of.
-        let waiters = &self.worker.shared.lock_waiters;
-        let waiter = waits.map(|_| waiters.enter(&acquire.name, held.nonce));
-        if let Some(time) = waits {
-            // Without it the waiter looks again each second.
-            let _ = tokio::time::timeout(time.min(LISTENING_WAIT_MAX), waiters.until_listening()).await;
+        if let Home::Masters(sets) = &self.home {
+            return self.acquire_of_masters(sets, acquire).await;
         }
-        let line = if waits.is_some() { lock::Waits::InLine } else { lock::Waits::No };
+        let held = Held::wanted(self, &acquire);
+        let waiting = Waiting::begin(self, &held).await;
         loop {
-            let outcome = self.call(&acquire.call(&self.naming, &held.token, &held.nonce, line)).await;
+            held.asked_now();
+            let call = acquire.call(&self.naming, &held.token, &held.nonce, waiting.line());
+            let outcome = self.call(&call).await;
             let frame = match outcome {
                 Ok(frame) => frame,
                 Err(failure) => {
@@ -70,19 +113,12 @@ impl Runner {
                     return Err(failure);
                 }
             };
-            match (Acquired::parse(&frame), until) {
+            match (Acquired::parse(&frame), waiting.line()) {
                 (Ok(Acquired::Granted { fence, .. }), _) => return self.granted(held, fence, &frame).await,
-                (Ok(Acquired::Denied { retry_ms, .. }), Some(until)) => {
-                    let left = until.since(Moment::now());
-                    let pause = lock::look_again(retry_ms).min(left);
-                    if let Some(waiter) = &waiter
-                        && !left.is_zero()
-                    {
-                        tokio::select! {
-                            _ = waiter.woken() => {}
-                            _ = self.session.left.notified() => {}
-                            _ = tokio::time::sleep(pause) => {}
-                        }
+                (Ok(Acquired::Denied { retry_ms, .. }), lock::Waits::InLine) => {
+                    let left = waiting.left();
+                    if !left.is_zero() {
+                        waiting.wait(self, lock::look_again(retry_ms).min(left)).await;
                     }
                     // For a client that has left there is no further attempt, which might be granted.
                     if left.is_zero() || self.session.is_gone() {
@@ -95,13 +131,13 @@ impl Runner {
         }
     }
 
-    fn shown(&self, frame: &[u8]) -> Vec<u8> {
+    pub(super) fn shown(&self, frame: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         Reply::Fields(&["granted", "token", "fence", "ms"]).convert(frame, self.resp3, &mut out);
         out
     }
 
-    async fn granted(&self, held: Held, fence: u64, frame: &Bytes) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn granted(&self, held: Held, fence: u64, frame: &Bytes) -> Result<Vec<u8>, Failure> {
         if self.session.is_gone() {
             self.repeat_until_answered(held.cancel());
         } else {
@@ -135,6 +171,13 @@ impl Runner {
         tokio::task::spawn_local(async move { runner.repeat(&call).await });
     }
 
+    async fn extend(&self, extend: &lock::Extend) -> Result<Bytes, Failure> {
+        match &self.home {
+            Home::Masters(sets) => Ok(self.extend_at_masters(sets, extend).await),
+            _ => self.call(&extend.call(&self.naming)).await,
+        }
+    }
+
     async fn repeat(&self, call: &Call) {
         for _ in 0..REPEATS_MAX {
             if self.call(call).await.is_ok() {
@@ -150,8 +193,12 @@ async fn renew(held: Rc<Held>, fence: u64) {
     let runner = &held.runner;
     let (ttl_ms, name) = (held.acquire.ttl_ms, held.acquire.name.clone());
     let pace = Duration::from_millis((ttl_ms / u64::from(lock::RENEWALS_PER_TTL)).max(1));
-    let ttl = Duration::from_millis(ttl_ms);
-    let mut proven = Moment::now();
+    let ttl = match &runner.home {
+        // Their clocks differ.
+        Home::Masters(_) => Duration::from_millis(validity_ms(ttl_ms, Duration::ZERO).unwrap_or(1)),
+        _ => Duration::from_millis(ttl_ms),
+    };
+    let mut proven = held.asked.get();
     let extend = lock::Extend { name: name.clone(), token: held.token.clone(), ttl_ms };
     loop {
         tokio::time::sleep(pace.min(proven.after(ttl).since(Moment::now()))).await;
@@ -160,8 +207,7 @@ async fn renew(held: Rc<Held>, fence: u64) {
         }
         let sent = Moment::now();
         let left = proven.after(ttl).since(sent);
-        let call = extend.call(&runner.naming);
-        let outcome = tokio::time::timeout(left, runner.call(&call)).await;
+        let outcome = tokio::time::timeout(left, runner.extend(&extend)).await;
         if held.over.get() {
             return;
         }

@@ -59,7 +59,7 @@ impl OneScript {
         let worker = self.runner.worker.clone();
         let links = match &self.runner.home {
             Home::Redis(links) => self.detour.links(&worker, links, self.call.slot()),
-            Home::Engine { .. } => unreachable!("an engine is called, not sent to"),
+            Home::Masters(_) | Home::Engine { .. } => unreachable!("only one Redis is sent one script"),
         };
         match links.and_then(|links| links.plain(&worker, false)) {
             Ok(link) => {

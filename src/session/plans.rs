@@ -1,10 +1,11 @@
 //! How each shared-state command is executed: by one script, by several, or by none. Sends nothing.
 
 use super::away::Limited;
+use super::redlock::{self, Sets};
 use super::scripted::{Runner, random};
 use crate::config::{Config, Driver, SessionKeyMode};
 use crate::state::{self, Call, Fault, Naming, lock, presence, ratelimit, session};
-use crate::worker::Worker;
+use crate::worker::{Home, Worker};
 
 /// How a command is executed.
 pub(super) enum Plan {
@@ -27,10 +28,18 @@ pub(super) enum Then {
 
 pub(super) enum Steps {
     Acquire(lock::Acquire),
+    /// Any other LOCK command, where a majority of masters answers.
+    ByMajority(Sets, lock::Command),
     Join(presence::Join),
-    LeaveAll { connection: Vec<u8> },
-    Channels { user: Vec<u8> },
-    Heartbeat { entries: Vec<presence::Entry> },
+    LeaveAll {
+        connection: Vec<u8>,
+    },
+    Channels {
+        user: Vec<u8>,
+    },
+    Heartbeat {
+        entries: Vec<presence::Entry>,
+    },
     Multi(Vec<ratelimit::Resolved>),
 }
 
@@ -58,6 +67,9 @@ pub(super) fn plan(runner: &Runner, command: state::Command) -> Result<Plan, Fau
     Ok(match command {
         state::Command::Lock(command) => {
             enabled(config.lock.driver, "lock")?;
+            if let Home::Masters(sets) = &runner.home {
+                return majority_plan(runner, sets, command);
+            }
             lock_plan(&runner.naming, command)
         }
         state::Command::Session(command) => {
@@ -88,6 +100,16 @@ fn lock_plan(naming: &Naming, command: lock::Command) -> Plan {
         lock::Command::Info(info) => Plan::One(info.call(naming), Then::Nothing),
         lock::Command::Force(force) => Plan::One(force.call(naming), Then::Nothing),
     }
+}
+
+fn majority_plan(runner: &Runner, sets: &Sets, command: lock::Command) -> Result<Plan, Fault> {
+    if let Some(fault) = redlock::fault_of(runner, &command) {
+        return Err(fault);
+    }
+    Ok(Plan::Steps(match command {
+        lock::Command::Acquire(acquire) => Steps::Acquire(acquire),
+        other => Steps::ByMajority(sets.clone(), other),
+    }))
 }
 
 pub(super) fn session_settings(runner: &Runner) -> session::Settings {

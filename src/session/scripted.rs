@@ -249,6 +249,7 @@ impl Session {
                 let (call, grant) = acquire_in_multi(&runner, acquire);
                 (call, After::Acquired(grant))
             }
+            Plan::Steps(Steps::ByMajority(..)) => unreachable!("what lives apart is refused in MULTI"),
             Plan::Steps(Steps::Join(join)) => {
                 let ttl_ms = presence_ttl_ms(worker);
                 runner.call_aside(join.hints(naming, ttl_ms));
@@ -385,6 +386,8 @@ impl Scripted {
             After::Follows(then) => runner.follow(then, element),
             After::Acquired(held) => {
                 if let Ok(lock::Acquired::Granted { fence, .. }) = lock::Acquired::parse(element) {
+                    // It was queued, and executed only with EXEC.
+                    held.asked_now();
                     runner.hold(held, fence);
                 }
             }
@@ -443,6 +446,7 @@ impl Runner {
     async fn steps(self, seq: u64, steps: Steps) {
         let outcome = match steps {
             Steps::Acquire(acquire) => self.acquire(acquire).await,
+            Steps::ByMajority(sets, command) => Ok(self.by_majority(&sets, command).await),
             Steps::Join(join) => self.join(join).await,
             Steps::LeaveAll { connection } => self.leave_all(connection).await,
             Steps::Channels { user } => self.channels(user).await,

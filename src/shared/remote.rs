@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::Cluster;
-use crate::config::{Endpoint, Kind, Target};
+use crate::config::{Endpoint, Kind, REDLOCK, Target};
 
 pub struct Remote {
     /// Not that of any other in this process.
@@ -19,6 +19,8 @@ pub struct Remote {
     pub is_l2: bool,
     /// The kinds of shared state that live there.
     pub kinds: Vec<Kind>,
+    /// One of the masters of locks.
+    pub is_master: bool,
     /// What is written there may be in L1.
     pub is_cached: bool,
     pub is_reachable: AtomicBool,
@@ -60,6 +62,7 @@ impl Remote {
             target,
             is_l2: true,
             kinds,
+            is_master: false,
             is_cached: true,
             is_reachable: AtomicBool::new(true),
             slots: AtomicU8::new(slots as u8),
@@ -78,8 +81,16 @@ impl Remote {
         Remote { is_l2: false, is_node: true, slots, ..Remote::l2(target, Vec::new()) }
     }
 
+    /// One of the masters of locks.
+    pub fn master(target: Target, l2: &Target) -> Remote {
+        Remote { is_master: true, ..Remote::own(target, vec![Kind::Lock], l2) }
+    }
+
     /// The key of the configuration that names it.
     pub fn setting(&self) -> &'static str {
+        if self.is_master {
+            return REDLOCK;
+        }
         match self.kinds.first() {
             Some(kind) if !self.is_l2 => kind.url_override(),
             _ => "upstream.url",
@@ -110,6 +121,9 @@ impl fmt::Display for Remote {
         }
         if self.is_node {
             return write!(f, "the cluster's node {}", self.target.endpoint);
+        }
+        if self.is_master {
+            return write!(f, "the master of locks at {}", self.target.endpoint);
         }
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
         write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)

@@ -13,15 +13,15 @@ type Waiting = HashMap<Vec<u8>, Vec<(Nonce, Arc<Notify>)>>;
 #[derive(Clone)]
 pub struct Waiters {
     waiting: Arc<Mutex<Waiting>>,
-    /// Told when the first waiter comes.
-    pub wanted: Arc<Notify>,
-    /// Whether releases are heard of.
-    listening: watch::Sender<bool>,
+    /// Told when a waiter comes.
+    wanted: Arc<Notify>,
+    /// In how many places releases are heard of: in one, or on several masters.
+    listening: watch::Sender<usize>,
 }
 
 impl Default for Waiters {
     fn default() -> Self {
-        Waiters { waiting: Arc::default(), wanted: Arc::default(), listening: watch::Sender::new(false) }
+        Waiters { waiting: Arc::default(), wanted: Arc::default(), listening: watch::Sender::new(0) }
     }
 }
 
@@ -37,19 +37,43 @@ impl Waiters {
     pub fn enter(&self, name: &[u8], nonce: Nonce) -> Waiter {
         let woken = Arc::new(Notify::new());
         self.lock().entry(name.to_vec()).or_default().push((nonce, woken.clone()));
-        self.wanted.notify_one();
+        self.wanted.notify_waiters();
         Waiter { waiters: self.clone(), name: name.to_vec(), nonce, woken }
     }
 
     /// Returns once releases are heard of.
     pub async fn until_listening(&self) {
         // The sender is held here.
-        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
+        let _ = self.listening.subscribe().wait_for(|places| *places > 0).await;
     }
 
-    /// Called by the one who listens. Who may have missed a release looks again.
-    pub fn set_listening(&self, listening: bool) {
-        self.listening.send_replace(listening);
+    /// Returns as soon as somebody waits.
+    pub async fn until_wanted(&self) {
+        loop {
+            let wanted = self.wanted.notified();
+            let mut wanted = std::pin::pin!(wanted);
+            // From here on nobody comes unnoticed.
+            wanted.as_mut().enable();
+            if !self.is_empty() {
+                return;
+            }
+            wanted.await;
+        }
+    }
+
+    /// Called by one who listens, as long as it keeps what it gets. Who may have missed a release looks again.
+    pub fn listening(&self) -> Listening {
+        self.listening.send_modify(|places| *places += 1);
+        self.wake_all();
+        Listening(self.clone())
+    }
+
+    /// Releases are heard of from the beginning to the end.
+    pub fn is_always_told(&self) {
+        self.listening.send_modify(|places| *places += 1);
+    }
+
+    fn wake_all(&self) {
         self.lock().values().flatten().for_each(|(_, woken)| woken.notify_one());
     }
 
@@ -61,7 +85,7 @@ impl Waiters {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
@@ -74,6 +98,16 @@ impl Waiter {
     /// Completes at the next wake, or at once if there was one since the last.
     pub fn woken(&self) -> impl Future<Output = ()> + '_ {
         self.woken.notified()
+    }
+}
+
+/// Releases are heard of in one place more until this is dropped.
+pub struct Listening(Waiters);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.listening.send_modify(|places| *places -= 1);
+        self.0.wake_all();
     }
 }
 

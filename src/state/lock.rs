@@ -12,6 +12,9 @@
 //!   without another one: `lost_push` to the client (RESP3), and `lost_event`. A RELEASE through the same session ends it.
 //! - BIND: when the connection closes, `cancel` for each ACQUIRE with BIND that it was granted and did not release, by the
 //!   nonce. A lock that was taken anew with the same token, by another ACQUIRE, stays. May be repeated until answered.
+pub mod masters;
+pub mod votes;
+
 use super::script::script;
 use super::{
     Arguments, Call, Fault, NOT_AN_INTEGER, Naming, Reply, SYNTAX_ERROR, Script, UNEXPECTED, understood,

@@ -137,6 +137,47 @@ impl Call {
         Call { reply, ..self }
     }
 
+    /// The same run by another script, with a key and an argument behind the others.
+    #[must_use]
+    pub fn with_one_more(&self, script: &'static Script, key: &[u8], arg: &[u8]) -> Call {
+        let keys: Vec<&[u8]> = self.keys().chain([key]).collect();
+        let (args, time) = self.args_and_time();
+        Call::rebuilt(script, self.reply, &keys, args.into_iter().chain([arg]), time)
+    }
+
+    /// The same with another argument at this position.
+    #[must_use]
+    pub fn with_arg(&self, at: usize, arg: &[u8]) -> Call {
+        let keys: Vec<&[u8]> = self.keys().collect();
+        let (mut args, time) = self.args_and_time();
+        args[at] = arg;
+        Call::rebuilt(self.script, self.reply, &keys, args.into_iter(), time)
+    }
+
+    fn args_and_time(&self) -> (Vec<&[u8]>, &[u8]) {
+        let mut args: Vec<&[u8]> = bulks(&self.tail).skip(1 + self.keys).collect();
+        let time = args.pop().unwrap_or_default();
+        (args, time)
+    }
+
+    fn rebuilt<'a>(
+        script: &'static Script,
+        reply: Reply,
+        keys: &[&'a [u8]],
+        args: impl Iterator<Item = &'a [u8]>,
+        time: &[u8],
+    ) -> Call {
+        let mut call = Call::with_words(script, keys.iter().copied(), args, reply);
+        call.tail.truncate(call.tail.len() - NO_TIME.len());
+        bulk(&mut call.tail, time);
+        call
+    }
+
+    /// The arguments of the script, without the time.
+    pub fn args(&self) -> Vec<&[u8]> {
+        self.args_and_time().0
+    }
+
     /// The keys that the script is told.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         bulks(&self.tail).skip(1).take(self.keys)

@@ -10,6 +10,8 @@ use crate::upstream::LinkSet;
 
 #[derive(Clone)]
 pub enum Home {
+    /// In each of these masters, of which a majority decides.
+    Masters(Rc<[Rc<LinkSet>]>),
     /// As the user and in the database of these links.
     Redis(Rc<LinkSet>),
     Engine {
@@ -22,6 +24,7 @@ impl Home {
     pub fn db(&self) -> u32 {
         match self {
             Home::Redis(links) => links.db,
+            Home::Masters(sets) => sets.first().map_or(0, |links| links.db),
             Home::Engine { db, .. } => *db,
         }
     }
@@ -30,7 +33,8 @@ impl Home {
     pub fn tagged(&self) -> Option<bool> {
         match self {
             Home::Redis(links) => links.upstream.remote.slots().tagged(),
-            Home::Engine { .. } => Some(false),
+            // A master in cluster mode is none.
+            Home::Masters(_) | Home::Engine { .. } => Some(false),
         }
     }
 }
@@ -42,6 +46,7 @@ impl Worker {
         let shared = &self.shared;
         let engine = match shared.places.of(kind) {
             Place::Own(at) => return Home::Redis(self.own[at].own_set()),
+            Place::Masters => return Home::Masters(self.masters()),
             Place::Beside => &shared.beside,
             Place::Shared | Place::Nowhere => &shared.engine,
         };

@@ -69,6 +69,11 @@ const STATES: &[Row<Shared>] = &[
     reachable("presence_reachable", StateKind::Presence, |s| answers(s, StateKind::Presence)),
     reachable("ratelimit_reachable", StateKind::Ratelimit, |s| answers(s, StateKind::Ratelimit)),
     gauge(
+        "lock_masters",
+        |s| s.places.masters.as_ref().map_or(0, |masters| masters.ready()),
+        "Masters of lock.redlock whose votes count.",
+    ),
+    gauge(
         "tracking_alive",
         |s| u64::from(s.tracking_is_alive(Moment::now())),
         "1 while every link that filled entries proves that invalidations arrive, or where there is none.",

@@ -88,6 +88,11 @@ impl Worker {
                 let mut caller = self.script_caller.borrow_mut();
                 engine.execute(caller.get_or_insert_with(|| engine.attach(u64::MAX)), &argv, &mut Vec::new());
             }
+            Home::Masters(sets) => {
+                for link in sets.iter().filter_map(|links| links.script(self, false).ok()) {
+                    link.send(self, wire, Expect::Nobody, Group::State);
+                }
+            }
             Home::Redis(links) => {
                 // Who listens asks for the state where an event is missed.
                 let Ok(link) = links.plain(self, false) else { return };
@@ -101,6 +106,7 @@ impl Worker {
     pub async fn call(self: &Rc<Self>, home: &Home, call: &Call) -> Result<Bytes, Failure> {
         let links = match home {
             Home::Engine { engine, db } => return Ok(self.call_embedded(engine, *db, call)),
+            Home::Masters(sets) => return self.call_masters(sets, call).await,
             Home::Redis(links) => links,
         };
         let writes = if links.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
@@ -149,7 +155,12 @@ impl Worker {
         reply
     }
 
-    async fn reply_of(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Result<Bytes, Failure> {
+    pub(super) async fn reply_of(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        call: &Call,
+        known: Known,
+    ) -> Result<Bytes, Failure> {
         self.send_for_reply(link, call, known).await.unwrap_or(Err(Failure::Unknown))
     }
 }
