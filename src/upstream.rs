@@ -246,7 +246,7 @@ impl LinkSet {
         if clean && link.phase() == Phase::Ready && idle.len() < IDLE_PINNED_MAX {
             idle.push(link.clone());
         } else {
-            link.shutdown();
+            link.retire();
         }
     }
 
