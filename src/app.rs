@@ -79,6 +79,9 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     let l2 = shared.engine.is_none().then_some(&shared.l2);
     for remote in l2.into_iter().chain(&shared.places.own) {
         tokio::spawn(l2::watch(shared.clone(), remote.clone()));
+        if remote.is_elected() {
+            tokio::spawn(l2::follow(shared.clone(), remote.clone()));
+        }
     }
     tokio::spawn(l2::listen(shared.clone()));
     let dealer = Arc::new(Dealer::default());

@@ -2,11 +2,13 @@
 //! anything else is done.
 
 mod embedded;
+mod leader;
 mod places;
 mod remote;
 mod waiters;
 
 pub use embedded::LIMIT_DATABASES;
+pub use leader::{Leader, Leadership};
 pub use places::{Place, Places};
 pub use remote::{Remote, Slots};
 pub use waiters::{Waiter, Waiters};

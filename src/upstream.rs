@@ -7,6 +7,7 @@ mod each;
 mod executed;
 mod frames;
 mod handshake;
+mod leaving;
 mod link;
 mod pending;
 mod pinned;
@@ -31,7 +32,7 @@ use bytes::Bytes;
 
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::shared::Remote;
+use crate::shared::{Leader, Remote};
 use crate::worker::{Worker, is_denial};
 
 /// Whom sessions act as in L2. Number 0 is the daemon's own user.
@@ -336,7 +337,10 @@ impl Upstream {
         if let Some(failure) = self.failing.borrow().as_ref()
             && purpose != Purpose::Fresh
         {
-            return Err(failure.clone());
+            return Err(match self.remote.leader.now() {
+                Leader::Nobody(reason) => Failure::NotSent((*reason).into()),
+                Leader::Soon | Leader::Known(_) => failure.clone(),
+            });
         }
         let shared = &worker.shared;
         let limits = &shared.live.load().config.upstream;

@@ -95,10 +95,16 @@ impl Config {
 
     fn check_drivers(&self) -> Result<(), Error> {
         let driver = self.cache.driver;
-        if matches!(driver, Driver::RedisSentinel | Driver::RedisCluster) {
+        if driver == Driver::RedisCluster {
             return Err(Error::new(
                 format!("cache.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"memory\" or \"none\"",
+                "use \"auto\", \"redis\", \"redis-sentinel\", \"memory\" or \"none\"",
+            ));
+        }
+        if driver == Driver::RedisSentinel && self.target()?.sentinels().is_none() {
+            return Err(Error::new(
+                "cache.driver = \"redis-sentinel\", and upstream.url names no sentinels",
+                "write upstream.url as redis-sentinel://host:26379,host:26379/service",
             ));
         }
         let kinds = [

@@ -90,9 +90,10 @@ impl Config {
         let (driver, url) = self.driver(kind);
         match (driver, url) {
             (Driver::None, _) => Ok(Residence::Nowhere),
-            (Driver::RedisSentinel | Driver::RedisCluster, _) => Err(Error::new(
+            (Driver::RedisSentinel, _) => self.residence_by_sentinel(section, name, url),
+            (Driver::RedisCluster, _) => Err(Error::new(
                 format!("{section}.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"memory\" or \"none\"",
+                "use \"auto\", \"redis\", \"redis-sentinel\", \"memory\" or \"none\"",
             )),
             (Driver::Auto | Driver::Redis, Some(url)) => Ok(Residence::Own(target::parse(name, url)?)),
             (Driver::Memory, Some(_)) => Err(Error::new(
@@ -106,5 +107,23 @@ impl Config {
             (Driver::Memory, None) if !self.is_embedded() => Ok(Residence::Memory),
             (Driver::Auto | Driver::Redis | Driver::Memory, None) => Ok(Residence::Shared),
         }
+    }
+    fn residence_by_sentinel(
+        &self,
+        section: &str,
+        name: &str,
+        url: Option<&Secret>,
+    ) -> Result<Residence, Error> {
+        let (by, target) = match url {
+            Some(url) => (name, target::parse(name, url)?),
+            None => ("upstream.url", self.target()?),
+        };
+        if target.sentinels().is_none() {
+            return Err(Error::new(
+                format!("{section}.driver = \"redis-sentinel\", and {by} names no sentinels"),
+                format!("set {name}, for example redis-sentinel://host:26379,host:26379/service"),
+            ));
+        }
+        Ok(if url.is_some() { Residence::Own(target) } else { Residence::Shared })
     }
 }

@@ -21,11 +21,22 @@ pub async fn listen(shared: Arc<Shared>) {
         if waiters.is_empty() {
             waiters.wanted.notified().await;
         }
-        if let Err(error) = listen_once(&shared, &remote.target).await {
-            tracing::debug!(%error, "not listening for releases of locks");
+        let mut changes = remote.leader.changes();
+        let Ok(target) = remote.leader.settled().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        tokio::select! {
+            outcome = listen_once(&shared, &target) => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "not listening for releases of locks");
+                }
+                waiters.set_listening(false);
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Another one leads, and tells of the releases.
+            _ = changes.changed() => waiters.set_listening(false),
         }
-        waiters.set_listening(false);
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -4,10 +4,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
+use super::leader::{Leader, Leadership};
 use crate::config::{Endpoint, Kind, Target};
 
 pub struct Remote {
     pub target: Target,
+    /// Which server it is now.
+    pub leader: Leadership,
     /// It executes clients' commands; otherwise it is a Redis of these kinds' own.
     pub is_l2: bool,
     /// The kinds of shared state that live there.
@@ -42,6 +45,7 @@ impl Remote {
     pub fn l2(target: Target, kinds: Vec<Kind>) -> Remote {
         let slots = if target.endpoint == Endpoint::Memory { Slots::Plain } else { Slots::Unknown };
         Remote {
+            leader: Leadership::of(&target),
             target,
             is_l2: true,
             kinds,
@@ -55,6 +59,30 @@ impl Remote {
     pub fn own(target: Target, kinds: Vec<Kind>, l2: &Target) -> Remote {
         let is_cached = target.endpoint == l2.endpoint;
         Remote { is_l2: false, is_cached, ..Remote::l2(target, kinds) }
+    }
+
+    /// Whether it is the master that sentinels name, which changes.
+    pub fn is_elected(&self) -> bool {
+        self.target.sentinels().is_some()
+    }
+
+    /// Where it is now, as people are told.
+    pub fn place(&self) -> String {
+        match (self.target.sentinels(), self.leader.now()) {
+            (None, _) => self.target.endpoint.to_string(),
+            (Some(sentinels), Leader::Known(target)) => {
+                format!("{} ({})", target.endpoint, sentinels.service)
+            }
+            (Some(sentinels), _) => sentinels.to_string(),
+        }
+    }
+
+    /// What is wrong while it does not answer.
+    pub fn lack(&self) -> String {
+        match self.leader.now() {
+            Leader::Nobody(reason) => reason.to_string(),
+            _ => format!("Redis at {} does not answer", self.place()),
+        }
     }
 
     /// The key of the configuration that names it.
@@ -88,6 +116,6 @@ impl fmt::Display for Remote {
             return f.write_str("L2");
         }
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
-        write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)
+        write!(f, "the Redis of {} at {}", kinds.join(", "), self.place())
     }
 }

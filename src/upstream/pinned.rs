@@ -289,6 +289,7 @@ impl Link {
         to: &mut Vec<Delivery>,
     ) -> Result<bool, &'static str> {
         worker.metrics.latency(pending.group, worker.now().since(pending.sent));
+        self.is_demoted(&bytes);
         match pending.expect {
             Expect::Pinned(asker, expect) => {
                 if matches!(expect.meaning, PinnedReply::Monitor) && !bytes.starts_with(b"-") {

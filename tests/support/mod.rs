@@ -4,6 +4,7 @@
 
 pub mod fake_l2;
 pub mod scripts;
+pub mod sentinel;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};

@@ -104,6 +104,12 @@ impl Early {
         self.rounds.borrow().is_empty()
     }
 
+    /// Another server leads from now on. Its clock is not compared with the old one's; gives those who waited for that.
+    pub(super) fn forget(&self) -> Vec<Waiter> {
+        self.reference.set(None);
+        self.rounds.take().into_values().flat_map(|round| round.waiters).collect()
+    }
+
     /// Rounds whose tracked links have been silent for too long since the mark came back, and since when.
     pub(super) fn take_late(&self, now: Moment) -> Vec<(Moment, Vec<Waiter>)> {
         let since = |round: &Begun| round.marked.map(|(_, at)| at);
