@@ -39,7 +39,7 @@ use support::{Client, Daemon, PATIENCE, Redis, eventually};
 
 /// A daemon in front of `redis` with a configuration file of these lines.
 fn daemon_with_file(redis: &Redis, lines: &str) -> Daemon {
-    daemon_at(&redis.url(), redis, lines)
+    daemon_at(&redis.url_for_daemon(), redis, lines)
 }
 
 /// The same where its URL is another.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::sentinel::{FakeSentinel, SERVICE, Sentinel, Service};
+use crate::support::sentinel::{FakeSentinel, SERVICE, Sentinel, Service, eventually_elected};
 use crate::support::{Daemon, Redis, eventually, free_port};
 use crate::{ask, expect_service, told};
 
@@ -42,7 +42,7 @@ fn sentinels_that_die_one_by_one_take_nothing_along() {
     let old = service.named_by(1).expect("a master");
     service.nodes[old].process.kill();
     let mut new = old;
-    eventually("the two others elect another one", || {
+    eventually_elected("the two others elect another one", || {
         new = service.named_by(1).unwrap_or(old);
         new != old && service.named_by(2) == Some(new)
     });

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::following::Way;
 use crate::haproxy::{self, HAProxy};
 use crate::load::Load;
-use crate::support::sentinel::{Service, role_and_calls};
-use crate::support::{Client, Daemon, eventually};
+use crate::support::sentinel::{SERVICE, Service, eventually_elected, role_and_calls};
+use crate::support::{Client, Daemon};
 use crate::told;
 
 /// What the daemon may add to the time that nobody can write.
@@ -48,10 +48,10 @@ impl Trial {
                     self.service.nodes[old].client().text(&["CLIENT", "PAUSE", "5000", "WRITE"]),
                     "+OK"
                 );
-                self.service.sentinels[0].ask(&["FAILOVER", crate::support::sentinel::SERVICE]);
+                self.service.sentinels[0].ask(&["FAILOVER", SERVICE]);
             }
         }
-        eventually("another master is named", || self.service.named().is_some_and(|new| new != old));
+        eventually_elected("another master is named", || self.service.named().is_some_and(|new| new != old));
         load.expect_progress();
         let (through, direct) = load.gaps(began);
         println!(
@@ -75,7 +75,7 @@ impl Trial {
     /// A master that comes back says for a while that it is one. Nobody believes it.
     fn old_master_is_left_alone(&self, old: usize) {
         let mut first = None;
-        eventually("the old master is demoted", || {
+        eventually_elected("the old master is demoted", || {
             let mut client = Client::connect(self.service.nodes[old].port);
             // Its sentinels close connections when they demote it.
             while let Ok((role, calls)) = role_and_calls(&mut client, &WRITES) {
@@ -112,7 +112,7 @@ fn run(through: impl FnOnce(&Service) -> (Option<HAProxy>, String)) {
     load.check(&trial.service.nodes[master]);
     assert!(trial.daemon.stat("l1_hits") > 100, "too little came from L1");
     if follows {
-        assert_eq!(trial.daemon.stat("failovers"), (rounds() * blows.len()) as u64);
+        assert!(trial.daemon.stat("failovers") >= (rounds() * blows.len()) as u64);
     }
     assert!(!trial.daemon.stderr().contains("panicked"), "{}", trial.daemon.stderr());
 }

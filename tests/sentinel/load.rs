@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use madcache::resp::parse;
 
 use crate::following::{Direct, KEY, Way};
-use crate::support::sentinel::text;
-use crate::support::{Client, Redis, encode, eventually};
+use crate::support::sentinel::{eventually_elected, text};
+use crate::support::{Client, Redis, encode};
 
 const WRITERS: usize = 4;
 const READERS: usize = 2;
@@ -93,7 +93,7 @@ impl Load {
         let reads = self.reads.load(Relaxed);
         let latest =
             |confirmed: &Confirmed| confirmed.0.lock().unwrap().last().is_some_and(|(at, _)| *at > now);
-        eventually("writes and reads go on", || {
+        eventually_elected("writes and reads go on", || {
             self.writers.iter().all(|writer| latest(&writer.confirmed))
                 && latest(&self.direct.confirmed)
                 && self.reads.load(Relaxed) > reads + 200
@@ -178,6 +178,7 @@ impl Load {
             let mut client = Client::connect(self.port);
             while !self.over.load(Relaxed) && self.read_all(reader, &mut client) {
                 self.reads.fetch_add(1, Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -1,6 +1,6 @@
 //! Where transcripts are played: daemons, and what is behind them.
 
-use crate::support::sentinel::{SERVICE, Sentinel};
+use crate::support::sentinel::Sentinel;
 use crate::support::{Client, Daemon, Redis};
 use crate::{daemon_at, daemon_with_file, one_node_cluster};
 
@@ -52,10 +52,7 @@ impl Stand {
         let sentinel = watched.map(|redis| Sentinel::start(redis.port, 1, ""));
         let daemon = |_| match (&redis, &sentinel) {
             (Some(redis), None) => daemon_with_file(redis, lines),
-            (Some(redis), Some(sentinel)) => {
-                let url = format!("redis-sentinel://127.0.0.1:{}/{SERVICE}", sentinel.port);
-                daemon_at(&url, redis, lines)
-            }
+            (Some(redis), Some(sentinel)) => daemon_at(&sentinel.url(), redis, lines),
             (None, _) => embedded_with_file(lines),
         };
         let daemons = (0..self.daemons).map(daemon).collect();

@@ -4,13 +4,24 @@ use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use madcache::resp::{Value, parse};
 
 use super::{Client, PATIENCE, Process, Redis, encode, free_port, ping};
 
 pub const SERVICE: &str = "test-state";
+/// How long elections may take on a busy machine: one that fails is repeated twelve seconds later.
+const PATIENCE_WITH_ELECTIONS: Duration = Duration::from_secs(60);
+
+/// Polls until the condition holds that an election brings about.
+pub fn eventually_elected(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE_WITH_ELECTIONS;
+    while !condition() {
+        assert!(Instant::now() < end, "still not so after {PATIENCE_WITH_ELECTIONS:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// A real redis-sentinel, in a directory of its own.
 pub struct Sentinel {
@@ -45,16 +56,14 @@ impl Sentinel {
         let end = Instant::now() + PATIENCE;
         while !ping(self.port) {
             assert!(self.process.running() && Instant::now() < end, "redis-sentinel did not start");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         // They tell each other more often what they know, so that nobody waits for that.
         self.client().call(&["SENTINEL", "DEBUG", "publish-period", "400"]);
     }
 
-    pub fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(&self.dir);
-        self.ready();
+    pub fn url(&self) -> String {
+        format!("redis-sentinel://127.0.0.1:{}/{SERVICE}", self.port)
     }
 
     pub fn client(&self) -> Client {
@@ -196,7 +205,7 @@ impl Service {
         // A sentinel looks for replicas at its start, and then only ten seconds later.
         super::eventually("two replicas", || service.replicas(0) == 2);
         service.sentinels = (0..3).map(|_| Sentinel::start(service.nodes[0].port, 2, "")).collect();
-        super::eventually("the sentinels know each other", || {
+        eventually_elected("the sentinels know each other", || {
             service.sentinels.iter().all(Sentinel::knows_all)
         });
         service
@@ -229,7 +238,7 @@ impl Service {
     /// Waits until there is one master that all sentinels name, whom the others follow.
     pub fn settled(&self) -> usize {
         let mut found = None;
-        super::eventually("one master with two replicas", || {
+        eventually_elected("one master with two replicas", || {
             found = self.named().filter(|at| self.replicas(*at) == 2);
             found.is_some() && self.sentinels.iter().all(Sentinel::knows_all)
         });

@@ -81,29 +81,51 @@ impl Ballot {
 
     pub(super) fn hear(&mut self, report: Report) -> Heard {
         let mut heard = Heard::default();
-        let Some(at) = self.said.iter().position(|(address, _)| *address == report.from) else {
+        if !self.said.iter().any(|(address, _)| *address == report.from) {
             return heard;
-        };
+        }
         if let Ok(vote) = &report.said {
-            let is_same = |id: &String| !id.is_empty() && *id == vote.id;
-            if self.ids.iter().any(|(address, id)| *address != report.from && is_same(id)) {
-                heard.twice.push(report.from);
-                self.said.remove(at);
-                return heard;
+            if let Some(other) = self.other_address_of(&report.from, &vote.id) {
+                // Sentinels tell of addresses that may lead nowhere from here: the one that answers is kept.
+                let dropped = if self.answers(&other) { report.from.clone() } else { other };
+                self.said.retain(|(address, _)| *address != dropped);
+                self.ids.remove(&dropped);
+                heard.twice.push(dropped.clone());
+                if dropped == report.from {
+                    return heard;
+                }
             }
             self.ids.insert(report.from.clone(), vote.id.clone());
             for (address, id) in &vote.others {
-                let is_known = self.said.iter().any(|(known, _)| known == address)
-                    || self.ids.values().any(|known| known == id);
-                if !is_known && self.said.len() < ASKED_MAX {
+                if !self.is_known(address, id) && self.said.len() < ASKED_MAX {
                     self.ids.insert(address.clone(), id.clone());
                     self.said.push((address.clone(), None));
                     heard.further.push(address.clone());
                 }
             }
         }
-        self.said[at].1 = Some(report.said);
+        if let Some((_, said)) = self.said.iter_mut().find(|(address, _)| *address == report.from) {
+            *said = Some(report.said);
+        }
         heard
+    }
+
+    fn other_address_of(&self, from: &Address, id: &str) -> Option<Address> {
+        let mut same =
+            self.ids.iter().filter(|(address, known)| *address != from && !id.is_empty() && *known == id);
+        same.next().map(|(address, _)| address.clone())
+    }
+
+    fn answers(&self, address: &Address) -> bool {
+        self.said.iter().any(|(known, said)| known == address && matches!(said, Some(Ok(_))))
+    }
+
+    /// Whether this sentinel is asked, there or at another address that has not failed.
+    fn is_known(&self, address: &Address, id: &str) -> bool {
+        self.said.iter().any(|(known, said)| {
+            let is_same = self.ids.get(known).is_some_and(|known| known == id);
+            known == address || is_same && !matches!(said, Some(Err(_)))
+        })
     }
 
     fn votes(&self) -> impl Iterator<Item = &Vote> {
@@ -290,6 +312,26 @@ mod tests {
         }
         assert_eq!(ballot.hear(report), Heard { further: vec![], twice: vec![address(2)] });
         assert_eq!(ballot.said.len(), 2);
+    }
+
+    #[test]
+    fn of_two_addresses_of_one_sentinel_the_one_that_answers_is_kept() {
+        let mut ballot = ballot(&[1, 2]);
+        let telling = |others: &[(u16, &str)]| {
+            let mut report = vote(1, 7, 0);
+            if let Ok(vote) = &mut report.said {
+                vote.others = others.iter().map(|(port, id)| (address(*port), (*id).into())).collect();
+            }
+            report
+        };
+        // As it is called where it runs; we know it by another name.
+        assert_eq!(ballot.hear(telling(&[(9, "id2")])).further, [address(9)]);
+        ballot.hear(away(9));
+        assert_eq!(ballot.hear(vote(2, 7, 0)), Heard { further: vec![], twice: vec![address(9)] });
+        assert_eq!(ballot.hear(telling(&[(9, "id2")])), Heard::default());
+        // It has moved.
+        ballot.hear(away(2));
+        assert_eq!(ballot.hear(telling(&[(8, "id2")])).further, [address(8)]);
     }
 
     #[test]

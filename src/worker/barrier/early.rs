@@ -238,4 +238,15 @@ mod tests {
         assert!(before.allows(Told(50_000_100), Moment(3 * second)));
         assert!(!before.allows(Told(90_000_000), Moment(30 * second)), "too long ago to tell");
     }
+
+    #[test]
+    fn the_first_mark_of_another_server_is_not_believed() {
+        let early = Early::default();
+        let now = Moment::now();
+        assert!(!early.is_credible(Told(50_000_000), now), "there is nothing to compare it with");
+        assert!(early.is_credible(Told(60_000_000), now));
+        assert!(early.forget().is_empty());
+        assert!(!early.is_credible(Told(70_000_000), now), "it was compared with the old one's");
+        assert!(early.is_credible(Told(80_000_000), now));
+    }
 }
