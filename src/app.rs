@@ -82,9 +82,12 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     let l2 = shared.engine.is_none().then_some(&shared.l2);
     for remote in l2.into_iter().chain(&shared.places.own) {
         match remote.cluster {
-            Some(_) => tokio::spawn(l2::follow(shared.clone(), remote.clone())),
+            Some(_) => tokio::spawn(l2::follow_topology(shared.clone(), remote.clone())),
             None => tokio::spawn(l2::watch(shared.clone(), remote.clone())),
         };
+        if remote.is_elected() {
+            tokio::spawn(l2::follow_leader(shared.clone(), remote.clone()));
+        }
     }
     tokio::spawn(l2::watch_masters(shared.clone()));
     tokio::spawn(l2::listen(shared.clone()));

@@ -31,6 +31,7 @@
 //! Everything here needs a tokio runtime with time and I/O enabled. No call waits longer than `PATIENCE` for the server,
 //! twice where it may be repeated.
 
+mod elected;
 mod error;
 mod link;
 mod lock;
@@ -60,7 +61,8 @@ use crate::state::Command;
 use crate::state::Naming;
 use crate::state::parse;
 use crate::state::understood;
-use link::{Link, Links, Sent};
+use elected::Elected;
+use link::{Link, Links, Sent, Server};
 
 /// So long a connection, or an answer, is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,7 +90,7 @@ impl std::fmt::Debug for Client {
 
 impl From<redis::Client> for Client {
     fn from(client: redis::Client) -> Client {
-        Client { links: Arc::new(Links::new(client)), prefix: Vec::new() }
+        Client::of(Server::At(client))
     }
 }
 
@@ -101,12 +103,20 @@ enum Repeat {
 }
 
 impl Client {
-    /// For a URL like `redis://user:password@host:6379/0` or `redis+unix:///path`. Connects to nobody yet.
+    /// For a URL like `redis://user:password@host:6379/0` or `redis+unix:///path`, or like
+    /// `redis-sentinel://host:26379,host:26379/service/0` for the master that these sentinels name. Connects to nobody yet.
     ///
     /// # Errors
     /// [`Error::Url`] if it is no such URL.
     pub fn open(url: &str) -> Result<Client, Error> {
+        if let Some(elected) = Elected::open(url)? {
+            return Ok(Client::of(Server::Elected(elected)));
+        }
         redis::Client::open(url).map(Client::from).map_err(Error::Url)
+    }
+
+    fn of(server: Server) -> Client {
+        Client { links: Arc::new(Links::new(server)), prefix: Vec::new() }
     }
 
     /// The same connection, with this text before all keys and channels. It must be the daemon's `prefix` of the kind where

@@ -6,6 +6,7 @@ mod document;
 mod file;
 mod kinds;
 mod nearest;
+mod sentinel;
 mod source;
 mod target;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use check::{Changes, live_changes};
 pub use declare::{Key, Live, Section};
 pub use document::document;
 pub use kinds::{Kind, REDLOCK, Residence, Residences};
+pub use sentinel::{Address, Sentinels};
 pub use source::{Flags, Source};
 pub use target::{Endpoint, Target};
 pub use value::{Raw, Secret};
@@ -49,7 +51,7 @@ choice! {
         /// For `[cache]`: what the URL names. For the other sections: the cache's.
         Auto = "auto",
         Redis = "redis",
-        /// Not in this release.
+        /// A Redis whose master sentinels know: the URL must name them.
         RedisSentinel = "redis-sentinel",
         /// Not in this release.
         RedisCluster = "redis-cluster",
@@ -168,7 +170,9 @@ section! {
 section! {
     /// The Redis behind the cache (L2).
     Upstream {
-        /// redis://[user[:password]@]host[:port][/db] or unix:///path[?db=1&user=..&pass=..]. Also as REDIS_URL.
+        /// redis://[user[:password]@]host[:port][/db], unix:///path[?db=1&user=..&pass=..], or
+        /// redis-sentinel://[user[:password]@]host[:port],host[:port]/service[/db][?sentinel_user=..&sentinel_password=..].
+        /// Also as REDIS_URL.
         url: Option<Secret> = None, Restart;
         /// Password for the URL's user; wins over one in the URL.
         password: Option<Secret> = None, Restart;
@@ -198,7 +202,7 @@ section! {
 section! {
     /// The cache in this process (L1).
     Cache {
-        /// "auto" (what the URL names), "redis", or "none" (no L1).
+        /// "auto" (what the URL names), "redis", "redis-sentinel", or "none" (no L1).
         driver: Driver = Driver::Auto, Restart;
         /// Whether replies are cached at all.
         l1: bool = true, Restart;
@@ -296,7 +300,7 @@ section! {
 section! {
     /// LOCK.* commands.
     Lock {
-        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -317,7 +321,7 @@ section! {
 section! {
     /// SESSION.* commands: logins of users.
     Session {
-        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -337,7 +341,7 @@ section! {
 section! {
     /// PRESENCE.* commands: who is online.
     Presence {
-        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -353,7 +357,7 @@ section! {
 section! {
     /// RATELIMIT.* and CL.THROTTLE commands.
     Ratelimit {
-        /// "auto" (url_override's, else the cache's), "redis", "memory" (this process alone), or "none" (all is allowed).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (all is allowed).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;

@@ -3,10 +3,12 @@
 
 mod cluster;
 mod masters;
+mod sentinel;
 mod wakes;
 
-pub use cluster::follow;
+pub use cluster::follow as follow_topology;
 pub use masters::{Unfit, meet_masters, watch_masters};
+pub use sentinel::follow as follow_leader;
 pub use wakes::listen;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use redis::{
 };
 
 use crate::config::{Endpoint, Kind, Target};
-use crate::shared::{Remote, Shared};
+use crate::shared::{Leader, Remote, Shared};
 
 const PAUSE: Duration = Duration::from_millis(500);
 /// An answer that takes longer counts as none.
@@ -38,12 +40,26 @@ pub async fn watch(shared: Arc<Shared>, remote: Arc<Remote>) {
     let mut connection = None;
     let mut warned = Warned::default();
     let mut rounds = 0u64;
+    let mut changes = remote.leader.changes();
     loop {
+        if remote.leader.now() == Leader::Soon {
+            // The sender is in `remote`.
+            let _ = changes.changed().await;
+            connection = None;
+            continue;
+        }
         if connection.is_none() {
             rounds = 0;
         }
         let with_settings = rounds.is_multiple_of(SETTINGS_EVERY);
-        let answer = round(&shared, &remote, &mut connection, with_settings, &mut warned).await;
+        let asked = round(&shared, &remote, &mut connection, with_settings, &mut warned);
+        let answer = tokio::select! {
+            answer = asked => answer,
+            _ = changes.changed() => {
+                connection = None;
+                continue;
+            }
+        };
         let answered = answer.is_ok();
         // Links notice a change too, and may have told it already.
         let known = remote.is_reachable.swap(answered, Relaxed) == answered && told.is_some();
@@ -62,7 +78,10 @@ pub async fn watch(shared: Arc<Shared>, remote: Arc<Remote>) {
             cache.set_l2_down(!answered);
         }
         rounds += 1;
-        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = changes.changed() => connection = None,
+        }
     }
 }
 
@@ -76,7 +95,10 @@ async fn round(
 ) -> RedisResult<()> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(connect(&remote.target).await?),
+        None => {
+            let target = leader(remote)?;
+            connection.insert(connect(&target).await?)
+        }
     };
     ask::<redis::Value>(connection, &["PING"]).await?;
     match settings {
@@ -105,15 +127,21 @@ async fn look_at_settings(
     Ok(())
 }
 
+/// Whom to ask now.
+fn leader(remote: &Remote) -> RedisResult<Arc<Target>> {
+    match remote.leader.now() {
+        Leader::Known(target) => Ok(target),
+        Leader::Nobody(reason) => Err((ErrorKind::Client, "nobody leads", reason.to_string()).into()),
+        Leader::Soon => Err((ErrorKind::Client, "it is being asked who leads").into()),
+    }
+}
+
 fn client(target: &Target) -> RedisResult<redis::Client> {
     let addr = match &target.endpoint {
         Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
         Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
-        Endpoint::Cluster { .. } => {
-            return Err(RedisError::from((ErrorKind::Client, "a cluster is asked node by node")));
-        }
-        Endpoint::Memory => {
-            return Err(RedisError::from((ErrorKind::Client, "the embedded engine is not connected to")));
+        Endpoint::Memory | Endpoint::Sentinel(_) | Endpoint::Cluster { .. } => {
+            return Err(RedisError::from((ErrorKind::Client, "there is no one Redis to connect to")));
         }
     };
     let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod embedded;
+mod leader;
 mod masters;
 mod places;
 mod remote;
@@ -10,6 +11,7 @@ mod waiters;
 
 pub use cluster::{Address, Cluster, Outdated, Topology, View};
 pub use embedded::LIMIT_DATABASES;
+pub use leader::{Leader, Leadership};
 pub use masters::{Masters, Voter};
 pub use places::{Place, Places};
 pub use remote::{Remote, Slots};

@@ -8,6 +8,7 @@ mod each;
 mod executed;
 mod frames;
 mod handshake;
+mod leaving;
 mod link;
 mod pending;
 mod pinned;
@@ -35,7 +36,7 @@ use bytes::Bytes;
 
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::shared::Remote;
+use crate::shared::{Leader, Remote};
 use crate::worker::{Worker, is_denial};
 
 /// Whom sessions act as in L2. Number 0 is the daemon's own user.
@@ -282,7 +283,7 @@ impl LinkSet {
         if clean && link.phase() == Phase::Ready && idle.len() < IDLE_PINNED_MAX {
             idle.push(link.clone());
         } else {
-            link.shutdown();
+            link.retire();
         }
     }
 
@@ -386,7 +387,10 @@ impl Upstream {
         if let Some(failure) = self.failing.borrow().as_ref()
             && purpose != Purpose::Fresh
         {
-            return Err(failure.clone());
+            return Err(match self.remote.leader.now() {
+                Leader::Nobody(reason) => Failure::NotSent((*reason).into()),
+                Leader::Soon | Leader::Known(_) => failure.clone(),
+            });
         }
         let shared = &worker.shared;
         let limits = &shared.live.load().config.upstream;

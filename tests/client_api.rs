@@ -13,6 +13,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use madcache::client::{Client, DistributedLock, Error, SessionManager};
+use support::sentinel::FakeSentinel;
 use support::{Daemon, PATIENCE, Redis};
 
 fn open(redis: &Redis) -> Client {
@@ -79,6 +80,30 @@ async fn errors_tell_a_wrong_call_from_a_server_that_is_away() {
     redis.client().text(&["LPUSH", "lock:a", "x"]);
     let wrong = DistributedLock::new(open(&redis), "a", 30).acquire().await.unwrap_err();
     assert!(matches!(&wrong, Error::Refused(text) if text.contains("WRONGTYPE")), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_client_finds_the_master_that_sentinels_name_and_its_successor() {
+    let (mut first, second) = (Redis::start(), Redis::start());
+    let sentinel = FakeSentinel::naming(&first, 1);
+    let outdated = FakeSentinel::naming(&first, 0);
+    let url =
+        format!("redis-sentinel://127.0.0.1:{},127.0.0.1:{}/test-state/3", outdated.port, sentinel.port);
+    let lock = |name| DistributedLock::new(Client::open(&url).unwrap(), name, 30);
+    let (here, there) = (lock("a"), lock("b"));
+    assert!(here.acquire().await.unwrap() && there.acquire().await.unwrap());
+    // A replica is not believed, however often it is named.
+    second.client().call(&["REPLICAOF", "127.0.0.1", &first.port.to_string()]);
+    sentinel.say(&second, 2, None);
+    first.process.kill();
+    assert!(there.is_held().await.unwrap_err().is_temporary());
+    second.client().call(&["REPLICAOF", "NO", "ONE"]);
+    second.client().call(&["FLUSHALL"]);
+    assert!(matches!(here.release().await, Err(Error::LockLost)));
+    assert!(lock("a").acquire().await.unwrap());
+    assert_eq!(second.client().call(&["EXISTS", "lock:a"]), b":0\r\n", "it is in another database");
+    let error = Client::open("redis-sentinel://host").unwrap_err().to_string();
+    assert!(error.contains("the URL names no service"), "{error}");
 }
 
 #[tokio::test]

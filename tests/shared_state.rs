@@ -39,9 +39,14 @@ use support::{Client, Daemon, PATIENCE, Redis, eventually};
 
 /// A daemon in front of `redis` with a configuration file of these lines.
 fn daemon_with_file(redis: &Redis, lines: &str) -> Daemon {
+    daemon_at(&redis.url_for_daemon(), redis, lines)
+}
+
+/// The same where its URL is another.
+fn daemon_at(url: &str, redis: &Redis, lines: &str) -> Daemon {
     let file = redis.dir().join(format!("madcache-{}.toml", support::free_port()));
     std::fs::write(&file, lines).unwrap();
-    Daemon::spawn_as(&redis.url(), &[], |command| {
+    Daemon::spawn_as(url, &[], |command| {
         command.arg("--config").arg(&file);
     })
     .ready()

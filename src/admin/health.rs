@@ -30,7 +30,7 @@ pub(super) fn readiness(shared: &Shared, now: Moment) -> Result<(), String> {
         return Err("draining: the daemon is about to end".into());
     }
     if !shared.l2.is_reachable.load(Relaxed) {
-        return Err(format!("Redis at {} does not answer", shared.l2.target.endpoint));
+        return Err(shared.l2.lack());
     }
     if !shared.tracking_is_alive(now) {
         let silence = shared.staleness(now).as_millis();

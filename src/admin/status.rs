@@ -17,11 +17,11 @@ pub(super) fn page(shared: &Shared, now: Moment) -> String {
     line("madcache", env!("CARGO_PKG_VERSION"));
     line("health", &health::health(shared, now).map_or_else(|reason| reason, |()| "ok".into()));
     line("ready", &health::readiness(shared, now).map_or_else(|reason| reason, |()| "yes".into()));
-    line("redis", &shared.l2.target.endpoint.to_string());
+    line("redis", &shared.l2.place());
     for kind in Kind::ALL {
         let place = match shared.places.of(kind) {
             Place::Shared => continue,
-            Place::Own(at) => shared.places.own[at].target.endpoint.to_string(),
+            Place::Own(at) => shared.places.own[at].place(),
             Place::Masters => {
                 let masters = shared.places.own.iter().filter(|remote| remote.is_master);
                 let endpoints: Vec<String> =

@@ -86,7 +86,7 @@ impl Error {
             "NOSESSION" => Error::NoSession,
             "STALE" => Error::Stale,
             "MAXSESSIONS" => Error::TooManySessions,
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => Error::away(error),
+            "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => Error::away(error),
             _ => Error::Refused(format!("{code} {}", error.detail().unwrap_or_default())),
         }
     }

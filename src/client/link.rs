@@ -7,6 +7,7 @@ use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult};
 use tokio::sync::Mutex;
 
+use super::elected::Elected;
 use super::{Error, PATIENCE};
 use crate::resp;
 
@@ -17,8 +18,23 @@ pub(super) enum Sent {
     NoScript,
 }
 
+/// Where to connect.
+pub(super) enum Server {
+    At(redis::Client),
+    Elected(Elected),
+}
+
+impl Server {
+    async fn client(&self) -> RedisResult<redis::Client> {
+        match self {
+            Server::At(redis) => Ok(redis.clone()),
+            Server::Elected(elected) => elected.master().await,
+        }
+    }
+}
+
 pub(super) struct Links {
-    redis: redis::Client,
+    server: Server,
     /// Held while it is opened, so that many who find it closed open one.
     open: Mutex<Opened>,
 }
@@ -39,8 +55,8 @@ pub(super) struct Link {
 }
 
 impl Links {
-    pub(super) fn new(redis: redis::Client) -> Links {
-        Links { redis, open: Mutex::default() }
+    pub(super) fn new(server: Server) -> Links {
+        Links { server, open: Mutex::default() }
     }
 
     pub(super) async fn link(&self) -> Result<Link, Error> {
@@ -51,8 +67,12 @@ impl Links {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
+        let redis = self.server.client().await.map_err(Error::of)?;
         let mut connection =
-            self.redis.get_multiplexed_async_connection_with_config(&config).await.map_err(Error::of)?;
+            redis.get_multiplexed_async_connection_with_config(&config).await.map_err(Error::of)?;
+        if let Server::Elected(_) = self.server {
+            Elected::check(&mut connection).await?;
+        }
         // A user without the right to ask is not on a cluster, or will be told by CROSSSLOT.
         let info: RedisResult<String> = redis::cmd("INFO").arg("cluster").query_async(&mut connection).await;
         let tagged = match info {
@@ -76,7 +96,7 @@ impl Links {
 
     pub(super) async fn subscribe(&self, channel: &[u8]) -> Result<PubSubStream, Error> {
         within(PATIENCE, async {
-            let mut subscription = self.redis.get_async_pubsub().await?;
+            let mut subscription = self.server.client().await?.get_async_pubsub().await?;
             subscription.subscribe(channel).await?;
             Ok(subscription.into_on_message())
         })
@@ -106,9 +126,10 @@ impl Link {
     }
 }
 
-/// Whether the connection is of no more use: everything but an answer of the server's.
+/// Whether the connection is of no more use: everything but an answer of the server's, and the answer of a master that has
+/// become a replica.
 pub(super) fn is_broken(error: &RedisError) -> bool {
-    error.code().is_none()
+    error.code().is_none_or(|code| code == "READONLY")
 }
 
 /// A request as the redis crate wants it.

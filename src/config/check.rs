@@ -95,10 +95,10 @@ impl Config {
 
     fn check_drivers(&self) -> Result<(), Error> {
         let driver = self.cache.driver;
-        if driver == Driver::RedisSentinel {
+        if driver == Driver::RedisSentinel && self.target()?.sentinels().is_none() {
             return Err(Error::new(
-                format!("cache.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"redis-cluster\", \"memory\" or \"none\"",
+                "cache.driver = \"redis-sentinel\", and upstream.url names no sentinels",
+                "write upstream.url as redis-sentinel://host:26379,host:26379/service",
             ));
         }
         if driver == Driver::RedisCluster {

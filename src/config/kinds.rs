@@ -95,10 +95,7 @@ impl Config {
         }
         match (driver, url) {
             (Driver::None, _) => Ok(Residence::Nowhere),
-            (Driver::RedisSentinel, _) => Err(Error::new(
-                format!("{section}.driver = \"{}\" is not in this release", driver.word()),
-                "use \"auto\", \"redis\", \"redis-cluster\", \"memory\" or \"none\"",
-            )),
+            (Driver::RedisSentinel, _) => self.residence_by_sentinel(section, name, url),
             (Driver::RedisCluster, Some(url)) => target::of_cluster(name, url).map(Residence::Own),
             (Driver::RedisCluster, None) => match self.upstream.url.as_ref() {
                 Some(url) if !self.is_embedded() => target::of_cluster(name, url).map(|_| Residence::Shared),
@@ -119,6 +116,24 @@ impl Config {
             (Driver::Memory, None) if !self.is_embedded() => Ok(Residence::Memory),
             (Driver::Auto | Driver::Redis | Driver::Memory, None) => Ok(Residence::Shared),
         }
+    }
+    fn residence_by_sentinel(
+        &self,
+        section: &str,
+        name: &str,
+        url: Option<&Secret>,
+    ) -> Result<Residence, Error> {
+        let (by, target) = match url {
+            Some(url) => (name, target::parse(name, url)?),
+            None => ("upstream.url", self.target()?),
+        };
+        if target.sentinels().is_none() {
+            return Err(Error::new(
+                format!("{section}.driver = \"redis-sentinel\", and {by} names no sentinels"),
+                format!("set {name}, for example redis-sentinel://host:26379,host:26379/service"),
+            ));
+        }
+        Ok(if url.is_some() { Residence::Own(target) } else { Residence::Shared })
     }
 }
 

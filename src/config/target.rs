@@ -1,11 +1,12 @@
 //! Reads an upstream URL into what a link needs. Resolves no names, opens nothing, prints no password.
 use std::fmt;
 
+use super::sentinel::{self, Sentinels};
 use super::value::Secret;
 use super::{Config, Error, Upstream};
 
 const SUPPORTED: &str = "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n] and \
-     redis-cluster://[user[:password]@]host:port,host:port";
+     redis-cluster://[user[:password]@]host:port,host:port and redis-sentinel://host:port,host:port/service[/db]";
 
 /// An L2, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Endpoint {
     Cluster {
         seeds: Vec<(String, u16)>,
     },
+    /// Wherever these sentinels say that the master is.
+    Sentinel(Box<Sentinels>),
     /// The embedded engine: nothing is connected to.
     Memory,
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Endpoint {
                 Ok(())
             }
             Endpoint::Unix { path } => f.write_str(path),
+            Endpoint::Sentinel(sentinels) => sentinels.fmt(f),
             Endpoint::Memory => f.write_str("the embedded engine"),
         }
     }
@@ -121,7 +125,7 @@ pub(super) fn parse(name: &str, url: &Secret) -> Result<Target, Error> {
             Err(Error::new(format!("{name} asks for TLS, which this release does not have"), SUPPORTED))
         }
         "redis-cluster" | "valkey-cluster" => cluster(name, rest),
-        "redis-sentinel" => Err(Error::new(format!("{name}: {scheme}:// is not in this release"), SUPPORTED)),
+        "redis-sentinel" => sentinel::parse(name, rest),
         _ => Err(Error::new(format!("{name} has an unknown scheme"), SUPPORTED)),
     }
 }
@@ -134,7 +138,7 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
             "write / ? @ in a user or password as %2F %3F %40",
         ));
     }
-    let (host, port) = host_and_port(name, parts.host)?;
+    let (host, port) = host_and_port(name, parts.host, 6379)?;
     let path_db = match parts.path.trim_start_matches('/') {
         "" => None,
         text => Some(db(name, text)?),
@@ -157,7 +161,8 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
 
 fn cluster(name: &str, rest: &str) -> Result<Target, Error> {
     let parts = Parts::split(name, rest)?;
-    let seeds = parts.host.split(',').map(|seed| host_and_port(name, seed)).collect::<Result<_, _>>()?;
+    let seeds =
+        parts.host.split(',').map(|seed| host_and_port(name, seed, 6379)).collect::<Result<_, _>>()?;
     let mut target = Target {
         endpoint: Endpoint::Cluster { seeds },
         db: 0,
@@ -207,16 +212,16 @@ fn unix(name: &str, rest: &str) -> Result<Target, Error> {
 pub(super) const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// A URL behind its scheme.
-struct Parts<'a> {
-    username: Option<String>,
-    password: Option<Secret>,
-    host: &'a str,
-    path: &'a str,
-    query: &'a str,
+pub(super) struct Parts<'a> {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
 }
 
 impl<'a> Parts<'a> {
-    fn split(name: &str, rest: &'a str) -> Result<Self, Error> {
+    pub(super) fn split(name: &str, rest: &'a str) -> Result<Self, Error> {
         let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
         let slash = before_query.find('/').unwrap_or(before_query.len());
         let (authority, path) = before_query.split_at(slash);
@@ -231,7 +236,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Takes user and password over into `target` and gives the database, if the query names one.
-    fn query(&self, name: &str, target: &mut Target) -> Result<Option<u32>, Error> {
+    pub(super) fn query(&self, name: &str, target: &mut Target) -> Result<Option<u32>, Error> {
         let mut found = None;
         for pair in self.query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, text) = pair.split_once('=').unwrap_or((pair, ""));
@@ -243,9 +248,14 @@ impl<'a> Parts<'a> {
                 // What the redis crate accepts: each session's protocol is its own here.
                 "protocol" => {}
                 _ => {
+                    if let Endpoint::Sentinel(sentinels) = &mut target.endpoint
+                        && sentinels.set(key, &text)
+                    {
+                        continue;
+                    }
                     return Err(Error::new(
                         format!("{name} has an unknown parameter in its query"),
-                        "db, user and pass are known",
+                        "db, user and pass are known, and before Sentinel sentinel_user and sentinel_password",
                     ));
                 }
             }
@@ -254,7 +264,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn host_and_port(name: &str, text: &str) -> Result<(String, u16), Error> {
+pub(super) fn host_and_port(name: &str, text: &str, port_default: u16) -> Result<(String, u16), Error> {
     let port_error = || {
         Error::new(
             format!("{name} has a port that is not a number from 1 to 65535"),
@@ -293,7 +303,7 @@ fn host_and_port(name: &str, text: &str) -> Result<(String, u16), Error> {
         return Err(Error::new(format!("{name} has no host"), "write redis://127.0.0.1:6379"));
     }
     match port {
-        None | Some("") => Ok((host, 6379)),
+        None | Some("") => Ok((host, port_default)),
         Some(port) => match port.parse::<u16>() {
             Ok(port) if port != 0 => Ok((host, port)),
             _ => Err(port_error()),
@@ -301,7 +311,7 @@ fn host_and_port(name: &str, text: &str) -> Result<(String, u16), Error> {
     }
 }
 
-fn db(name: &str, text: &str) -> Result<u32, Error> {
+pub(super) fn db(name: &str, text: &str) -> Result<u32, Error> {
     match text.parse::<u32>() {
         Ok(db) if db <= i32::MAX as u32 && text.bytes().all(|c| c.is_ascii_digit()) => Ok(db),
         _ => Err(Error::new(
@@ -313,12 +323,12 @@ fn db(name: &str, text: &str) -> Result<u32, Error> {
 
 /// What `+` means: a space in a query, itself elsewhere.
 #[derive(Clone, Copy, PartialEq)]
-enum Plus {
+pub(super) enum Plus {
     Literal,
     Space,
 }
 
-fn decode(name: &str, text: &str, plus: Plus) -> Result<String, Error> {
+pub(super) fn decode(name: &str, text: &str, plus: Plus) -> Result<String, Error> {
     let broken =
         || Error::new(format!("{name} has a % that two hexadecimal digits do not follow"), "write % as %25");
     let bytes = text.as_bytes();
@@ -396,7 +406,6 @@ mod tests {
     fn a_url_that_cannot_be_used_is_refused_in_one_line_without_its_secret() {
         let cases = [
             ("rediss://:hunter2@host", "TLS"),
-            ("redis-sentinel://:hunter2@h:1,h:2/mymaster/0", "redis-sentinel:// is not in this release"),
             ("redis-cluster://:hunter2@h:1,h:2/1", "only number 0"),
             ("redis-cluster://:hunter2@h:1,:2", "no host"),
             ("http://:hunter2@host", "supports redis://"),

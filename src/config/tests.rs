@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 
 const URL: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:6379");
+const SENTINEL: (&str, &str) = ("REDIS_URL", "redis-sentinel://127.0.0.1/mymaster");
 
 /// A file in a directory of its own, and what loads it.
 struct Setup {
@@ -251,12 +252,14 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[lock]\ndriver = 'memory'\nurl_override = 'redis://h'", "contradict each other"),
         ("[lock]\ndriver = 'redis-cluster'", "lock.driver = \"redis-cluster\", and no cluster is set"),
         ("[cache]\ndriver = 'redis-cluster'", "no upstream is set"),
-        ("[cache]\ndriver = 'redis-sentinel'", "cache.driver = \"redis-sentinel\" is not in this release"),
-        ("[presence]\nurl_override = 'rediss://x'", "presence.url_override asks for TLS"),
+        ("[cache]\ndriver = 'redis-sentinel'", "upstream.url as redis-sentinel://host:26379"),
+        ("[lock]\ndriver = 'redis-sentinel'", "lock.driver = \"redis-sentinel\", and upstream.url names no"),
         (
-            "[session]\nurl_override = 'redis-sentinel://x'",
-            "session.url_override: redis-sentinel:// is not in",
+            "[lock]\ndriver = 'redis-sentinel'\nurl_override = 'redis://h'",
+            "lock.url_override names no sentinels: set lock.url_override",
         ),
+        ("[presence]\nurl_override = 'rediss://x'", "presence.url_override asks for TLS"),
+        ("[session]\nurl_override = 'redis-sentinel://x'", "session.url_override names no service"),
         ("[cache]\ndriver = 'memory'\n[lock]\ndriver = 'redis'", "set lock.url_override"),
         ("[lock]\nredlock = ['redis://a', 'redis://b']", "lock.redlock names 2 masters"),
         (
@@ -285,6 +288,7 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         assert!(error.contains(part), "{text}: {error}");
     }
     assert!(Setup::new("[cache]\ndriver = 'redis'").error(&[]).contains("no upstream is set"));
+    assert!(Setup::new("[cache]\ndriver = 'redis-sentinel'").error(&[]).contains("no upstream is set"));
     assert!(Setup::new("[lock]\ndriver = 'redis'").error(&[]).contains("set lock.url_override"));
 }
 
@@ -306,6 +310,13 @@ fn each_kind_lives_where_its_driver_and_its_url_say() {
         ("driver = 'memory'", &[], Residence::Shared),
         ("driver = 'none'", &[], Residence::Nowhere),
         ("driver = 'redis'\nurl_override = 'redis://h'", &[], own("redis://h")),
+        ("driver = 'redis-sentinel'", &[SENTINEL], Residence::Shared),
+        (
+            "driver = 'redis-sentinel'\nurl_override = 'redis-sentinel://h,i/m/2'",
+            &[],
+            own("redis-sentinel://h,i/m/2"),
+        ),
+        ("url_override = 'redis-sentinel://h,i/m'", &[URL], own("redis-sentinel://h,i/m")),
     ];
     for kind in Kind::ALL {
         for (text, variables, expected) in &cases {

@@ -28,13 +28,24 @@ async fn listen_at(shared: Arc<Shared>, remote: Arc<Remote>) {
     let waiters = shared.lock_waiters.clone();
     loop {
         waiters.until_wanted().await;
+        let mut changes = remote.leader.changes();
+        let Ok(target) = remote.leader.settled().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         // In a cluster any node hears what is published on any other.
         let node = remote.cluster.as_ref().and_then(|cluster| cluster.topology().nodes.first().cloned());
-        let at = node.as_ref().unwrap_or(&remote);
-        if let Err(error) = listen_once(&shared, &at.target).await {
-            tracing::debug!(%error, "not listening for releases of locks");
+        let target = node.as_ref().map_or(&*target, |node| &node.target);
+        tokio::select! {
+            outcome = listen_once(&shared, target) => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "not listening for releases of locks");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Another one leads, and tells of the releases.
+            _ = changes.changed() => {}
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

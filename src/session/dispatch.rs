@@ -159,7 +159,7 @@ impl Session {
                 note_pause(worker, row, &request.args);
                 self.one_shot(worker, st, request, row, OneShot::Fresh)
             }
-            Route::Wait => self.one_shot(worker, st, request, row, OneShot::Wait),
+            Route::Wait => self.wait(worker, st, request, row),
             Route::Blocking | Route::BlockingIfAsked => {
                 self.one_shot(worker, st, request, row, OneShot::Blocking)
             }
@@ -353,12 +353,33 @@ impl Session {
         }
         let seq = st.take_place(super::Waits::Reply);
         st.lanes.script.note(&link, seq);
+        if !readonly {
+            st.lanes.note_written(&link);
+        }
         let expect = match readonly {
             true => Expect::Reply(self.asker(seq)),
             false => Expect::WriteUnknown(self.asker(seq), StripeSet::Unknown, Aftermath::Barrier),
         };
         link.send(worker, request.wire, expect, group);
         Step::Next
+    }
+
+    /// WAIT asks about the session's writes: if a link that had some of them is gone, so is whoever could tell.
+    fn wait(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        row: &'static Row,
+    ) -> Step {
+        if st.is_waiting() {
+            return Step::Again(Park::Until(st.next_seq()));
+        }
+        if st.lanes.take_lost() {
+            self.fail_here(worker, st, &Failure::Unknown);
+            return Step::Next;
+        }
+        self.one_shot(worker, st, request, row, OneShot::Wait)
     }
 
     pub(super) fn no_room(self: &Rc<Self>, worker: &Rc<Worker>, link: &Rc<Link>) -> Option<Step> {
@@ -412,6 +433,7 @@ impl Session {
         }
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
+            st.lanes.note_written(&link);
         }
         worker.metrics.forwarded.add(1);
         link.send(worker, wire, expect(self.asker(seq)), group);

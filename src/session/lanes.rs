@@ -78,13 +78,46 @@ pub(super) struct Lanes {
     /// Reads on the plain lane that L1 could have answered.
     passing: Keys,
     aside_until: u64,
+    written: Written,
     /// In a cluster: the node that `plain` and `script` lead to; 0 is any.
     node: u32,
     /// The lanes to other nodes.
     elsewhere: Vec<(u32, Lane, Lane)>,
 }
 
+/// Where the session has written, for WAIT: replicas of another server know nothing of it.
+#[derive(Default)]
+struct Written {
+    link: Option<Rc<Link>>,
+    /// An earlier link is gone.
+    lost: bool,
+}
+
+impl Written {
+    /// Not by us, because nobody used it.
+    fn is_lost(&self) -> bool {
+        self.lost || self.link.as_ref().is_some_and(|link| !link.is_usable() && !link.is_retired())
+    }
+}
+
 impl Lanes {
+    /// A request that may write goes there.
+    #[inline]
+    pub(super) fn note_written(&mut self, link: &Rc<Link>) {
+        if !self.written.link.as_ref().is_some_and(|written| Rc::ptr_eq(written, link)) {
+            self.written = Written { lost: self.written.is_lost(), link: Some(link.clone()) };
+        }
+    }
+
+    /// Whether a link is gone that the session wrote on, since this was asked.
+    pub(super) fn take_lost(&mut self) -> bool {
+        let lost = self.written.is_lost();
+        if lost {
+            self.written = Written::default();
+        }
+        lost
+    }
+
     pub(super) fn note_write(&mut self, head: u64, seq: u64, stripes: &StripeSet) {
         match stripes {
             StripeSet::Unknown => self.writes.whole_until = seq + 1,
@@ -187,6 +220,6 @@ impl Lanes {
 
     /// Lets go of links and memory once nothing is under way.
     pub(super) fn rest(&mut self) {
-        *self = Lanes::default();
+        *self = Lanes { written: std::mem::take(&mut self.written), ..Lanes::default() };
     }
 }

@@ -235,6 +235,8 @@ impl Session {
         if kind == OneShot::Wait {
             // A round trip gives this connection the replication offset of the writes before it.
             link.send(worker, link.set.user.sign_of_life(), Expect::Nobody, Group::Other);
+        } else {
+            st.lanes.note_written(&link);
         }
         let expect = PinnedExpect {
             writes,
@@ -455,6 +457,7 @@ impl Session {
     ) -> Step {
         let seq = st.take_place(Waits::Reply);
         let Some(pin) = &st.pin else { return Step::Next };
+        st.lanes.note_written(&pin.link);
         worker.metrics.forwarded.add(1);
         pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
         Step::Next

@@ -219,6 +219,7 @@ impl Session {
         }
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
+            st.lanes.note_written(&link);
         } else if let (Then::Validated(_), Some(cache), Some(key)) =
             (&then, &worker.shared.cache, call.keys().next())
         {

@@ -222,6 +222,7 @@ impl Session {
         }
         let lane = if link.purpose == Purpose::Script { &mut st.lanes.script } else { &mut st.lanes.plain };
         lane.note(&link, last);
+        st.lanes.note_written(&link);
         // Its reads have an order too: nothing of this session overtakes the block.
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         worker.metrics.forwarded.add(block.lens.len() as u64 + 1);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::Cluster;
+use super::leader::{Leader, Leadership};
 use crate::config::{Endpoint, Kind, REDLOCK, Target};
 
 pub struct Remote {
@@ -15,6 +16,8 @@ pub struct Remote {
     pub cluster: Option<Cluster>,
     /// It is one node of a cluster.
     pub is_node: bool,
+    /// Which server it is now.
+    pub leader: Leadership,
     /// It executes clients' commands; otherwise it is a Redis of these kinds' own.
     pub is_l2: bool,
     /// The kinds of shared state that live there.
@@ -59,6 +62,7 @@ impl Remote {
             number: NEXT.fetch_add(1, Relaxed),
             cluster: Cluster::new(&target),
             is_node: false,
+            leader: Leadership::of(&target),
             target,
             is_l2: true,
             kinds,
@@ -84,6 +88,30 @@ impl Remote {
     /// One of the masters of locks.
     pub fn master(target: Target, l2: &Target) -> Remote {
         Remote { is_master: true, ..Remote::own(target, vec![Kind::Lock], l2) }
+    }
+
+    /// Whether it is the master that sentinels name, which changes.
+    pub fn is_elected(&self) -> bool {
+        self.target.sentinels().is_some()
+    }
+
+    /// Where it is now, as people are told.
+    pub fn place(&self) -> String {
+        match (self.target.sentinels(), self.leader.now()) {
+            (None, _) => self.target.endpoint.to_string(),
+            (Some(sentinels), Leader::Known(target)) => {
+                format!("{} ({})", target.endpoint, sentinels.service)
+            }
+            (Some(sentinels), _) => sentinels.to_string(),
+        }
+    }
+
+    /// What is wrong while it does not answer.
+    pub fn lack(&self) -> String {
+        match self.leader.now() {
+            Leader::Nobody(reason) => reason.to_string(),
+            _ => format!("Redis at {} does not answer", self.place()),
+        }
     }
 
     /// The key of the configuration that names it.
@@ -126,6 +154,6 @@ impl fmt::Display for Remote {
             return write!(f, "the master of locks at {}", self.target.endpoint);
         }
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
-        write!(f, "the Redis of {} at {}", kinds.join(", "), self.target.endpoint)
+        write!(f, "the Redis of {} at {}", kinds.join(", "), self.place())
     }
 }

@@ -2,6 +2,7 @@
 //! step has been answered, so no command runs as the wrong user or in the wrong database.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub struct Login<'a> {
     /// L2 is asked whether tracking came on, which needs one more right.
     pub verified: bool,
     pub pinned: bool,
+    /// Only a master will do.
+    pub leads: bool,
 }
 
 /// Why a link could not be opened.
@@ -60,6 +63,8 @@ pub struct Login<'a> {
 pub enum Refusal {
     /// Nobody there, or no answer.
     Unreachable(String),
+    /// Nobody to connect to, and why.
+    NoLeader(Arc<str>),
     /// L2 refused a step with this error line.
     Refused { step: Step, line: Bytes },
     /// L2 says that it is not ready (LOADING, BUSY, MASTERDOWN): like away, but with its own words.
@@ -98,6 +103,7 @@ pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Inco
         }
         Endpoint::Cluster { .. } => Err(Refusal::Unreachable("a cluster is reached by its nodes".into())),
         Endpoint::Memory => Err(Refusal::Unreachable("there is no Redis, but the embedded engine".into())),
+        Endpoint::Sentinel(_) => Err(Refusal::Unreachable("a sentinel executes no commands".into())),
         Endpoint::Unix { path } => {
             let mut stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
             let welcome = greet(&mut stream, login).await?;
@@ -194,8 +200,13 @@ fn check(step: Step, login: &Login<'_>, frame: &[u8], welcome: &mut Welcome) -> 
     }
     match step {
         Step::Hello => {
-            let id = resp::parse(frame).and_then(|hello| hello.field("id")?.int());
-            welcome.client_id = id.unwrap_or_default();
+            let hello = resp::parse(frame);
+            let field = |name| hello.as_ref().and_then(|hello| hello.field(name));
+            welcome.client_id = field("id").and_then(Value::int).unwrap_or_default();
+            // What ROLE says too; but not every user may ask that.
+            if login.leads && field("role").and_then(Value::text).is_some_and(|role| role != b"master") {
+                return Err(Refusal::Unreachable("it is a replica".into()));
+            }
         }
         Step::Tracking if !frame.starts_with(b"+") => {
             let flags = resp::parse(frame).and_then(|info| info.field("flags").cloned());

@@ -362,6 +362,8 @@ impl Link {
                     Failure::Unknown
                 }
             }
+            // It was left while it connected.
+            Err(_) if !self.is_usable() => Failure::NotSent("the link was closed".into()),
             Err(refusal) => self.set.upstream.link_was_refused(&worker, &self, refusal),
         };
         self.close(&worker, failure);
@@ -378,11 +380,16 @@ impl Link {
             tracked: self.purpose == Purpose::Tracked,
             verified: self.set.user.is_own(),
             pinned: self.purpose.is_own(),
+            leads: self.set.upstream.remote.is_elected(),
         };
         let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms);
         let upstream = &self.set.upstream;
         let _place = upstream.connecting.place().await;
-        match tokio::time::timeout(limit, handshake::connect(&upstream.remote.target, &login)).await {
+        let connect = async {
+            let target = upstream.remote.leader.settled().await.map_err(Refusal::NoLeader)?;
+            handshake::connect(&target, &login).await
+        };
+        match tokio::time::timeout(limit, connect).await {
             Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
                 if let Some(lease) = &self.lease {
@@ -428,6 +435,10 @@ impl Link {
         input: &mut BytesMut,
         scanner: &mut ReplyScanner,
     ) -> Poll<io::Result<usize>> {
+        // What a server that was left has still sent counts no more.
+        if !self.is_usable() {
+            return Poll::Ready(Ok(0));
+        }
         let mut scratch = worker.link_scratch.borrow_mut();
         let n = ready!(incoming.poll_read_on(cx, &mut scratch))?;
         if n == 0 {
@@ -474,9 +485,29 @@ impl Link {
         self.round_trip.set(smoothed.min(Duration::from_millis(250)));
     }
 
+    /// From now on it takes nothing, and what it filled is void; `end_left` tells those who wait.
+    pub(super) fn begin_leaving(&self) {
+        self.phase.set(Phase::Closed);
+        if let Some(lease) = &self.lease {
+            lease.end();
+        }
+        if let Some(stream) = self.stream.get() {
+            stream.shutdown();
+        }
+    }
+
+    pub(super) fn end_left(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let failure =
+            if self.was_up() { Failure::Unknown } else { Failure::NotSent("the link was closed".into()) };
+        self.close(worker, failure);
+    }
+
     /// The link is over: everything that is owed fails, in order.
     fn close(self: &Rc<Self>, worker: &Rc<Worker>, failure: Failure) {
         self.phase.set(Phase::Closed);
+        if !self.set.upstream.has(self) {
+            return;
+        }
         if let Some(lease) = &self.lease {
             lease.end();
             worker.shared.drop_lease(lease);

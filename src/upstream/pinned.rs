@@ -334,6 +334,7 @@ impl Link {
     ) -> Result<bool, &'static str> {
         worker.metrics.latency(pending.group, worker.now().since(pending.sent));
         let redirect = self.redirect(worker, &bytes);
+        self.is_demoted(&bytes);
         match pending.expect {
             Expect::Pinned(asker, expect) if redirect.is_some() => {
                 worker.bump(&expect.writes);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::handshake::{self, Refusal, Step};
 use super::{Failure, Link, MayTrack, Purpose, TRACKED_PAUSE_MAX, UNTRACKED_PAUSE, Upstream};
 use crate::clock::Moment;
+use crate::shared::Leader;
 use crate::worker::Worker;
 
 /// First and longest pause between attempts. A Redis is found again within a second of its return.
@@ -35,10 +36,16 @@ impl Upstream {
         link: &Rc<Link>,
         refusal: Refusal,
     ) -> Failure {
-        let target = &self.remote.target.endpoint;
         match refusal {
             Refusal::Unreachable(reason) => {
-                let failure = Failure::NotSent(format!("cannot reach Redis at {target}: {reason}").into());
+                let place = self.remote.place();
+                let failure = Failure::NotSent(format!("cannot reach Redis at {place}: {reason}").into());
+                self.remote.leader.doubt();
+                self.begin_failing(worker, failure.clone());
+                failure
+            }
+            Refusal::NoLeader(reason) => {
+                let failure = Failure::NotSent((*reason).into());
                 self.begin_failing(worker, failure.clone());
                 failure
             }
@@ -89,12 +96,17 @@ impl Upstream {
     }
 }
 
-/// Tries to reach it until it answers; then requests are let through again.
+/// Tries to reach it until it answers; then requests are let through again. Where another server leads from now on, it is
+/// tried at once.
 async fn recover(upstream: Rc<Upstream>, worker: Rc<Worker>) {
     let mut pause = PAUSE_FIRST;
+    let mut changes = upstream.remote.leader.changes();
     loop {
-        tokio::time::sleep(worker.jitter(pause)).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(worker.jitter(pause)) => pause = (pause * 2).min(PAUSE_MAX),
+            _ = changes.changed() => pause = PAUSE_FIRST,
+        }
+        let Leader::Known(target) = upstream.remote.leader.now() else { continue };
         let login = handshake::Login {
             credentials: upstream.own_user.credentials.as_ref(),
             db: 0,
@@ -103,10 +115,11 @@ async fn recover(upstream: Rc<Upstream>, worker: Rc<Worker>) {
             tracked: false,
             verified: false,
             pinned: false,
+            leads: upstream.remote.is_elected(),
         };
         let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms)
             .min(PAUSE_MAX);
-        let attempt = tokio::time::timeout(limit, handshake::connect(&upstream.remote.target, &login)).await;
+        let attempt = tokio::time::timeout(limit, handshake::connect(&target, &login)).await;
         if !matches!(attempt, Err(_) | Ok(Err(Refusal::Unreachable(_) | Refusal::NotReady(_)))) {
             break;
         }

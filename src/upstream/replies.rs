@@ -10,6 +10,8 @@ use crate::cache::{Entry, StripeSet, Terms};
 use crate::resp;
 use crate::worker::{Told, Worker};
 
+const DEMOTED: &str = "the master of Redis has become a replica";
+
 /// A push. On a tracked link: keys that were written somewhere, or (null) all of them. On another shared link it
 /// belongs to the request that L2 is answering (DEBUG PROTOCOL PUSH, modules), and goes with its reply.
 pub fn push(worker: &Rc<Worker>, link: &Rc<Link>, frame: &[u8]) -> Result<(), &'static str> {
@@ -66,6 +68,7 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, mut pending: Pending, frame: 
             None => return,
         },
     };
+    let demoted = link.is_demoted(frame.as_slice());
     match pending.expect {
         Expect::Reply(asker) => asker.session.answer(worker, asker.seq, frame),
         Expect::Read(asker, read) => {
@@ -89,7 +92,11 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, mut pending: Pending, frame: 
         }
         Expect::Write(asker, stripes) => {
             worker.bump(&stripes);
-            asker.session.answer(worker, asker.seq, frame);
+            match demoted {
+                // A command of Redis's own has not run then.
+                true => asker.session.fail(worker, asker.seq, Failure::NotSent(DEMOTED.into())),
+                false => asker.session.answer(worker, asker.seq, frame),
+            }
         }
         Expect::Executed(asker, stripes) => {
             worker.bump(&stripes);

@@ -104,6 +104,11 @@ impl Worker {
         self.watch_rounds();
     }
 
+    /// Another server leads from now on: what one told of its time says nothing about the other.
+    pub(super) fn restart_barriers(&self) {
+        self.barriers.early.forget().into_iter().for_each(|waiter| self.want(waiter));
+    }
+
     fn next_round(&self) -> u64 {
         self.barriers.next_round.replace(self.barriers.next_round.get() + 1)
     }

@@ -1,11 +1,13 @@
 //! Where the commands of a kind are executed: in a Redis, over links, or by an engine in this process.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Worker;
 use crate::config::Kind;
 use crate::memory::Engine;
 use crate::shared::Place;
+use crate::shared::Remote;
 use crate::upstream::LinkSet;
 
 #[derive(Clone)]
@@ -40,6 +42,16 @@ impl Home {
 }
 
 impl Worker {
+    /// This Redis is led by another server from now on, or by none.
+    pub fn leave(self: &Rc<Self>, remote: &Arc<Remote>) {
+        for upstream in self.upstreams().iter().filter(|upstream| Arc::ptr_eq(&upstream.remote, remote)) {
+            upstream.leave(self);
+        }
+        if remote.is_l2 {
+            self.restart_barriers();
+        }
+    }
+
     /// Where commands of a kind run for a session with these links, in this database. A Redis of the kind's own knows
     /// neither: there it is the URL's user in the URL's database.
     pub fn home(&self, kind: Kind, links: &Rc<LinkSet>, db: u32) -> Home {

@@ -64,6 +64,14 @@ const STATES: &[Row<Shared>] = &[
         "Unsent and unparsed bytes of all connections.",
     ),
     gauge("l2_reachable", |s| u64::from(s.l2.is_reachable.load(Relaxed)), "1 while L2 answers."),
+    counter(
+        "failovers",
+        |s| {
+            let all = std::iter::once(&s.l2).chain(&s.places.own);
+            all.map(|remote| remote.leader.failovers.load(Relaxed)).sum()
+        },
+        "Masters, named by sentinels, that took over from another one.",
+    ),
     reachable("lock_reachable", StateKind::Lock, |s| answers(s, StateKind::Lock)),
     reachable("session_reachable", StateKind::Session, |s| answers(s, StateKind::Session)),
     reachable("presence_reachable", StateKind::Presence, |s| answers(s, StateKind::Presence)),
@@ -142,6 +150,10 @@ impl Worker {
     /// The section `# Madcache`.
     pub fn info_text(&self) -> String {
         let mut text = format!("# Madcache\r\nversion:{}\r\n", env!("CARGO_PKG_VERSION"));
+        if let Some(sentinels) = self.shared.l2.target.sentinels() {
+            let master = self.shared.l2.leader.master().unwrap_or_else(|| "none".into());
+            text.push_str(&format!("service:{}\r\nmaster:{master}\r\n", sentinels.service));
+        }
         for (name, value) in self.stats() {
             text.push_str(&format!("{name}:{value}\r\n"));
         }

@@ -133,6 +133,28 @@ fn sessions_whose_own_link_died_learn_it_too() {
 }
 
 #[test]
+fn wait_does_not_ask_a_redis_that_was_never_told_of_the_session_s_writes() {
+    let mut redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let (mut plain, mut scripted, mut reading) = (daemon.client(), daemon.client(), daemon.client());
+    for client in [&mut plain, &mut scripted, &mut reading] {
+        assert_eq!(client.text(&["WAIT", "0", "10"]), ":0");
+        assert_eq!(client.text(&["GET", "a"]), "$-1");
+    }
+    assert_eq!(plain.text(&["SET", "a", "1"]), "+OK");
+    assert_eq!(scripted.text(&["EVAL", "return redis.call('SET', 'b', '1')", "0"]), "+OK");
+    assert_eq!(plain.text(&["WAIT", "0", "10"]), ":0");
+    redis.restart();
+    expect_recovery(&daemon, "recovered from a killed Redis");
+    // What they wrote is lost, and whoever took over would count its replicas all the same.
+    for client in [&mut plain, &mut scripted] {
+        client.send(&["WAIT", "0", "10"]);
+        assert_eq!(client.read_to_end(), b"");
+    }
+    assert_eq!(reading.text(&["WAIT", "0", "10"]), ":0");
+}
+
+#[test]
 fn redis_away_at_the_start_is_retried_and_told_to_clients() {
     for errors in [Errors::Redis, Errors::Named] {
         let mut redis = Redis::start();

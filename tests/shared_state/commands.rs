@@ -40,6 +40,11 @@ fn through_one_daemon_and_through_two_commands_read_as_specified() {
 }
 
 #[test]
+fn in_front_of_the_master_that_a_sentinel_names_the_same_commands_give_the_same_answers() {
+    play_behind(Behind::Sentinel);
+}
+
+#[test]
 fn in_front_of_a_cluster_the_same_commands_give_the_same_answers() {
     play_behind(Behind::Cluster);
 }

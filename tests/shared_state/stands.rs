@@ -1,12 +1,15 @@
 //! Where transcripts are played: daemons, and what is behind them.
 
+use crate::support::sentinel::Sentinel;
 use crate::support::{Client, Daemon, Redis};
-use crate::{daemon_with_file, one_node_cluster};
+use crate::{daemon_at, daemon_with_file, one_node_cluster};
 
 /// What keeps the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behind {
     Redis,
+    /// A Redis that a sentinel names.
+    Sentinel,
     /// A Redis in cluster mode that has all slots.
     Cluster,
     /// The engine within the daemon.
@@ -20,9 +23,11 @@ pub struct Stand {
     pub daemons: usize,
 }
 
-pub const STANDS: [Stand; 5] = [
+pub const STANDS: [Stand; 7] = [
     Stand { behind: Behind::Redis, daemons: 1 },
     Stand { behind: Behind::Redis, daemons: 2 },
+    Stand { behind: Behind::Sentinel, daemons: 1 },
+    Stand { behind: Behind::Sentinel, daemons: 2 },
     Stand { behind: Behind::Cluster, daemons: 1 },
     Stand { behind: Behind::Cluster, daemons: 2 },
     Stand { behind: Behind::Nothing, daemons: 1 },
@@ -32,21 +37,26 @@ pub const STANDS: [Stand; 5] = [
 pub struct Running {
     pub daemons: Vec<Daemon>,
     _redis: Option<Redis>,
+    _sentinel: Option<Sentinel>,
 }
 
 impl Stand {
     /// With a configuration file of these lines for each daemon.
     pub fn start(self, lines: &str) -> Running {
         let redis = match self.behind {
-            Behind::Redis => Some(Redis::start()),
+            Behind::Redis | Behind::Sentinel => Some(Redis::start()),
             Behind::Cluster => Some(one_node_cluster()),
             Behind::Nothing => None,
         };
-        let daemon = |_| match &redis {
-            Some(redis) => daemon_with_file(redis, lines),
-            None => embedded_with_file(lines),
+        let watched = redis.as_ref().filter(|_| self.behind == Behind::Sentinel);
+        let sentinel = watched.map(|redis| Sentinel::start(redis.port, 1, ""));
+        let daemon = |_| match (&redis, &sentinel) {
+            (Some(redis), None) => daemon_with_file(redis, lines),
+            (Some(redis), Some(sentinel)) => daemon_at(&sentinel.url(), redis, lines),
+            (None, _) => embedded_with_file(lines),
         };
-        Running { daemons: (0..self.daemons).map(daemon).collect(), _redis: redis }
+        let daemons = (0..self.daemons).map(daemon).collect();
+        Running { daemons, _redis: redis, _sentinel: sentinel }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod fake_l2;
 pub mod scripts;
+pub mod sentinel;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
@@ -101,6 +102,7 @@ pub struct Redis {
     pub process: Process,
     args: Vec<String>,
     dir: tempfile::TempDir,
+    sentinel: OnceLock<sentinel::Sentinel>,
 }
 
 impl Redis {
@@ -125,7 +127,7 @@ impl Redis {
         for _ in 0..20 {
             let port = free_port();
             if let Some(process) = Redis::launch(port, dir.path(), &args) {
-                return Redis { port, process, args, dir };
+                return Redis { port, process, args, dir, sentinel: OnceLock::new() };
             }
         }
         panic!("redis-server did not start");
@@ -166,6 +168,14 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How a daemon finds it: with SENTINEL_BEFORE_REDIS in the environment by a sentinel that is started for that.
+    pub fn url_for_daemon(&self) -> String {
+        match std::env::var_os("SENTINEL_BEFORE_REDIS") {
+            Some(_) => self.sentinel.get_or_init(|| sentinel::Sentinel::start(self.port, 1, "")).url(),
+            None => self.url(),
+        }
     }
 
     /// Starts it again on the same port after it was killed; only what it persisted is still there.
@@ -214,7 +224,7 @@ pub struct Daemon {
 impl Daemon {
     /// In front of `redis`, with an empty deny list.
     pub fn start(redis: &Redis) -> Daemon {
-        Daemon::start_with(&redis.url(), &[])
+        Daemon::start_with(&redis.url_for_daemon(), &[])
     }
 
     /// With `MADCACHE_*` settings, e.g. `("MADCACHE_CACHE_L1", "false")`.

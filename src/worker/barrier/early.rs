@@ -104,6 +104,12 @@ impl Early {
         self.rounds.borrow().is_empty()
     }
 
+    /// Another server leads from now on. Its clock is not compared with the old one's; gives those who waited for that.
+    pub(super) fn forget(&self) -> Vec<Waiter> {
+        self.reference.set(None);
+        self.rounds.take().into_values().flat_map(|round| round.waiters).collect()
+    }
+
     /// Rounds whose tracked links have been silent for too long since the mark came back, and since when.
     pub(super) fn take_late(&self, now: Moment) -> Vec<(Moment, Vec<Waiter>)> {
         let since = |round: &Begun| round.marked.map(|(_, at)| at);
@@ -232,5 +238,16 @@ mod tests {
         assert!(!before.allows(Told(51_900_000), sent), "a tenth of a second less than passed here");
         assert!(before.allows(Told(50_000_100), Moment(3 * second)));
         assert!(!before.allows(Told(90_000_000), Moment(30 * second)), "too long ago to tell");
+    }
+
+    #[test]
+    fn the_first_mark_of_another_server_is_not_believed() {
+        let early = Early::default();
+        let now = Moment::now();
+        assert!(!early.is_credible(Told(50_000_000), now), "there is nothing to compare it with");
+        assert!(early.is_credible(Told(60_000_000), now));
+        assert!(early.forget().is_empty());
+        assert!(!early.is_credible(Told(70_000_000), now), "it was compared with the old one's");
+        assert!(early.is_credible(Told(80_000_000), now));
     }
 }
