@@ -92,8 +92,9 @@ impl Sentinel {
 
 fn launch(dir: &tempfile::TempDir) -> Process {
     Process::spawn(
-        Command::new("redis-sentinel")
-            .arg("sentinel.conf")
+        // Not every system has redis-sentinel, which is the same program, where it has redis-server.
+        Command::new("redis-server")
+            .args(["sentinel.conf", "--sentinel"])
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
