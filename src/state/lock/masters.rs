@@ -209,9 +209,8 @@ mod tests {
         };
         let call = counted(acquire(&wanted, &NAMING, b"t", &[0; 16], Waits::No), &NAMING, b"abc");
         assert_eq!(call.script.name, "lock_acquire_counted");
-        assert_eq!(call.keys.last().map(Vec::as_slice), Some(&b"x:lock:member"[..]));
-        let words: Vec<&[u8]> = call.args.iter().map(|word| word.as_slice()).collect();
-        assert_eq!(words[5..], [&b""[..], b"abc", b""]);
+        assert_eq!(call.keys().last(), Some(&b"x:lock:member"[..]));
+        assert_eq!(call.args()[5..], [&b""[..], b"abc"]);
         let release = super::super::cancel(&NAMING, b"a", &[0; 16]);
         assert_eq!(counted(release, &NAMING, b"abc").script.name, "lock_cancel");
     }
