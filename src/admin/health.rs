@@ -71,7 +71,7 @@ mod tests {
             let residences = config.residences().unwrap();
             let (sender, mailbox) = mpsc::channel(1);
             let shared = Shared::new(Live::new(config), residences, vec![sender]);
-            let lease = shared.new_lease(0);
+            let lease = shared.new_lease(0, 0);
             let now = shared.started.after(Duration::from_secs(60));
             shared.metrics[0].tick(now);
             Setup { shared, lease, mailbox, now }
