@@ -2,6 +2,7 @@
 //! Everything started here listens on a free loopback port, lives in a temporary directory and is ended on drop.
 #![allow(dead_code)]
 
+pub mod cluster;
 pub mod fake_l2;
 pub mod scripts;
 pub mod sentinel;
