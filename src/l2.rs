@@ -1,6 +1,7 @@
 //! What the daemon must know of L2 as a whole: whether it is there, its version, whether it evicts, how many clients
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
+mod dial;
 mod wakes;
 
 pub use wakes::listen;
@@ -10,12 +11,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult,
-    ServerErrorKind,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
-use crate::config::{Endpoint, Kind, Target};
+use crate::config::Kind;
 use crate::shared::{Remote, Shared};
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -71,10 +69,13 @@ async fn round(
     warned: &mut Warned,
 ) -> RedisResult<()> {
     let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(connect(&remote.target).await?),
+        Some(connection) => {
+            ask::<redis::Value>(connection, &["PING"]).await?;
+            connection
+        }
+        None => connection
+            .insert(first_word(shared, remote).await.map_err(|e| dial::explained(e, &remote.target))?),
     };
-    ask::<redis::Value>(connection, &["PING"]).await?;
     if !settings {
         return Ok(());
     }
@@ -92,29 +93,11 @@ async fn round(
     Ok(())
 }
 
-fn client(target: &Target) -> RedisResult<redis::Client> {
-    let addr = match &target.endpoint {
-        Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
-        Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
-        Endpoint::Memory => {
-            return Err(RedisError::from((ErrorKind::Client, "the embedded engine is not connected to")));
-        }
-    };
-    let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
-    if let Some(user) = &target.username {
-        settings = settings.set_username(user);
-    }
-    if let Some(password) = &target.password {
-        settings = settings.set_password(password.expose());
-    }
-    redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))
-}
-
-async fn connect(target: &Target) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
-    client(target)?.get_multiplexed_async_connection_with_config(&config).await
+/// A new connection that was answered on: what is wrong with it may show only then.
+async fn first_word(shared: &Shared, remote: &Remote) -> RedisResult<MultiplexedConnection> {
+    let mut connection = dial::connection(&remote.target, shared).await?;
+    ask::<redis::Value>(&mut connection, &["PING"]).await?;
+    Ok(connection)
 }
 
 /// None: L2 answers, but with an error.

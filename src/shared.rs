@@ -27,6 +27,7 @@ use crate::config::{Config, Endpoint, Kind, Residences};
 use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
+use crate::tls;
 use crate::upstream::{Credentials, Purpose};
 use crate::worker::{Told, Worker};
 
@@ -77,6 +78,8 @@ pub struct Learned {
 pub struct Shared {
     hasher: foldhash::fast::RandomState,
     pub live: ArcSwap<Live>,
+    /// Certificates and whom to trust.
+    pub tls: tls::InForce,
     /// What executes commands, where it is a Redis.
     pub l2: Arc<Remote>,
     /// Where kinds of shared state live.
@@ -125,7 +128,12 @@ pub const MAILBOX_LEN_MAX: usize = 65_536;
 const LEARNED_MAX: usize = 4096;
 
 impl Shared {
-    pub fn new(live: Live, residences: Residences, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
+    pub fn new(
+        live: Live,
+        residences: Residences,
+        tls: tls::InForce,
+        mailboxes: Vec<mpsc::Sender<Mail>>,
+    ) -> Shared {
         let cache = live.config.l1_enabled().then(|| {
             Arc::new(Cache::new(CacheConfig {
                 bytes_max: live.config.cache.bytes_max,
@@ -151,6 +159,7 @@ impl Shared {
             cache,
             metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
             live: ArcSwap::from_pointee(live),
+            tls,
             mailboxes,
             leases: Mutex::default(),
             first_fills: Arc::default(),

@@ -7,6 +7,7 @@ mod info;
 mod reads;
 mod rights;
 mod scripts;
+mod strangers;
 mod sweeps;
 mod upkeep;
 

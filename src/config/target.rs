@@ -4,17 +4,26 @@ use std::fmt;
 use super::value::Secret;
 use super::{Config, Error, Upstream};
 
-const SUPPORTED: &str =
-    "this release supports redis://[user[:password]@]host[:port][/db] and unix:///path[?db=n]";
+const SUPPORTED: &str = "this release supports redis://[user[:password]@]host[:port][/db], rediss:// (TLS) and \
+                         unix:///path[?db=n]";
 
 /// An L2, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub endpoint: Endpoint,
+    /// None: plain text.
+    pub tls: Option<Tls>,
     pub db: u32,
     /// None with a password: the user `default`.
     pub username: Option<String>,
     pub password: Option<Secret>,
+}
+
+/// An L2 that is reached by TLS, and by nothing else. Holds for every node that is found through it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The name that its certificate must bear; None: the host that is connected to.
+    pub server_name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +55,9 @@ impl Config {
     /// Where commands are executed: by the Redis of the URL, or without one in this process.
     pub fn target(&self) -> Result<Target, Error> {
         match self.is_embedded() {
-            true => Ok(Target { endpoint: Endpoint::Memory, db: 0, username: None, password: None }),
+            true => {
+                Ok(Target { endpoint: Endpoint::Memory, tls: None, db: 0, username: None, password: None })
+            }
             false => self.upstream.target(),
         }
     }
@@ -65,6 +76,9 @@ impl Upstream {
         if let Some(password) = &self.password {
             target.password = Some(password.clone());
         }
+        if let Some(tls) = &mut target.tls {
+            tls.server_name.clone_from(&self.tls_server_name);
+        }
         Ok(target)
     }
 }
@@ -81,10 +95,8 @@ pub(super) fn parse(name: &str, url: &Secret) -> Result<Target, Error> {
     }
     match scheme.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => tcp(name, rest),
+        "rediss" | "valkeys" => Ok(Target { tls: Some(Tls::default()), ..tcp(name, rest)? }),
         "unix" | "redis+unix" | "valkey+unix" => unix(name, rest),
-        "rediss" | "valkeys" => {
-            Err(Error::new(format!("{name} asks for TLS, which this release does not have"), SUPPORTED))
-        }
         "redis-sentinel" | "redis-cluster" => {
             Err(Error::new(format!("{name}: {scheme}:// is not in this release"), SUPPORTED))
         }
@@ -107,6 +119,7 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
     };
     let mut target = Target {
         endpoint: Endpoint::Tcp { host, port },
+        tls: None,
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
@@ -141,6 +154,7 @@ fn unix(name: &str, rest: &str) -> Result<Target, Error> {
     }
     let mut target = Target {
         endpoint: Endpoint::Unix { path },
+        tls: None,
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
@@ -341,7 +355,6 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_in_one_line_without_its_secret() {
         let cases = [
-            ("rediss://:hunter2@host", "TLS"),
             ("redis-sentinel://:hunter2@h:1,h:2/mymaster/0", "redis-sentinel:// is not in this release"),
             ("redis-cluster://:hunter2@h:1,h:2", "redis-cluster:// is not in this release"),
             ("http://:hunter2@host", "supports redis://"),

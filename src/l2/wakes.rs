@@ -32,7 +32,7 @@ pub async fn listen(shared: Arc<Shared>) {
 async fn listen_once(shared: &Shared, target: &Target) -> RedisResult<()> {
     let prefix = shared.live.load().config.prefix(Kind::Lock).into();
     let channel = wake_channel(&Naming { prefix, tagged: false });
-    let mut subscription = super::client(target)?.get_async_pubsub().await?;
+    let mut subscription = super::dial::subscription(target, shared).await?;
     subscription.subscribe(channel).await?;
     shared.lock_waiters.set_listening(true);
     let mut messages = subscription.on_message();

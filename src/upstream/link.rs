@@ -338,8 +338,11 @@ impl Link {
         };
         let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms);
         let upstream = &self.set.upstream;
+        let target = &upstream.remote.target;
+        let tls = worker.shared.tls.connector(target);
         let _place = upstream.connecting.place().await;
-        match tokio::time::timeout(limit, handshake::connect(&upstream.remote.target, &login)).await {
+        let connecting = handshake::connect(&target.endpoint, tls.as_ref(), &login);
+        match tokio::time::timeout(limit, connecting).await {
             Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
                 if let Some(lease) = &self.lease {
@@ -348,6 +351,9 @@ impl Link {
                 Ok((stream, incoming))
             }
             Ok(Err(refusal)) => Err(refusal),
+            Err(_) if tls.is_some() => Err(Refusal::Unreachable(format!(
+                "no answer within {limit:?}; does it speak TLS on this port?"
+            ))),
             Err(_) => Err(Refusal::Unreachable(format!("no answer within {limit:?}"))),
         }
     }
