@@ -15,8 +15,9 @@ use crate::l2;
 use crate::logging;
 use crate::memory::Engine;
 use crate::rules::Rules;
-use crate::server::{self, Dealer, Listener};
+use crate::server::{self, Dealer, Listener, Speech};
 use crate::shared::{Live, MAILBOX_LEN_MAX, Mail, Place, Remote, Shared};
+use crate::tls;
 use crate::worker::Worker;
 
 /// Why the daemon cannot run; one line that says what to do.
@@ -28,6 +29,8 @@ pub enum Error {
     Listen(#[from] server::Error),
     #[error(transparent)]
     Masters(#[from] l2::Unfit),
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -60,12 +63,13 @@ pub fn run(config: Config, source: Source) -> Result<(), Error> {
 async fn control(config: Config, source: Source) -> Result<(), Error> {
     let residences = config.residences()?;
     let workers = config.server.workers;
+    let certificates = tls::InForce::of(tls::Loaded::read(&config)?);
     raise_file_limit(&config);
     let listeners = listen(&config)?;
     let admin_listener = admin::listen(&config).await?;
     let (mailboxes, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::channel::<Mail>(MAILBOX_LEN_MAX)).unzip();
-    let shared = Arc::new(Shared::new(Live::new(config), residences, mailboxes));
+    let shared = Arc::new(Shared::new(Live::new(config), residences, certificates, mailboxes));
     l2::meet_masters(&shared).await?;
     let mut threads = Vec::new();
     for (id, mailbox) in receivers.into_iter().enumerate() {
@@ -91,6 +95,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     }
     tokio::spawn(l2::watch_masters(shared.clone()));
     tokio::spawn(l2::listen(shared.clone()));
+    tokio::spawn(watch_certificates(shared.clone()));
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))
@@ -159,10 +164,16 @@ fn tell_of_masters(shared: &Shared) {
 
 fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
-    if config.server.port != 0 {
+    let ports = [(config.server.port, Speech::Plain), (config.server.tls_port, Speech::Tls)];
+    for (port, speech) in ports.into_iter().filter(|(port, _)| *port != 0) {
         for ip in config.server.addresses()? {
-            listeners.push(server::listen_tcp(ip, config.server.port as u16)?);
+            listeners.push(server::listen_tcp(ip, port as u16, speech)?);
         }
+    }
+    if config.server.protected_mode && config.server.lets_strangers_in() {
+        tracing::warn!(
+            "whoever reaches this machine is let in: set server.requirepass, or server.tls_auth_clients = \"yes\""
+        );
     }
     if let Some(path) = &config.server.unixsocket {
         listeners.push(server::listen_unix(path.as_ref())?);
@@ -211,10 +222,14 @@ fn reload(shared: &Arc<Shared>, source: &Source) {
     };
     let old = shared.live.load();
     let changes = live_changes(&old.config, &new);
+    let config = old.config.reloaded(new);
+    match tls::Loaded::read(&config) {
+        Ok(certificates) => shared.tls.put(certificates),
+        Err(error) => return tracing::error!("configuration not reloaded, the old settings stay: {error}"),
+    }
     for key in &changes.needs_restart {
         tracing::warn!("{key} changed: it takes effect at the next start");
     }
-    let config = old.config.reloaded(new);
     logging::set_level(config.log.level);
     shared.live.store(Arc::new(Live::new(config)));
     for worker in 0..shared.mailboxes.len() {
@@ -227,6 +242,30 @@ fn reload(shared: &Arc<Shared>, source: &Source) {
         let _ = shared.mailboxes[worker].try_send(Mail::Errand(changed));
     }
     tracing::info!(applied = ?changes.applied, "configuration reloaded");
+}
+
+/// Reads certificates again where a file of theirs has changed: whoever renews them may not know of this process. A pair
+/// that is just being written is let alone until it stays the same for a while.
+async fn watch_certificates(shared: Arc<Shared>) {
+    const PACE: Duration = Duration::from_secs(2);
+    let look = || tls::Look::at(&shared.live.load().config);
+    let mut loaded = look();
+    let mut before = loaded.clone();
+    loop {
+        tokio::time::sleep(PACE).await;
+        let now = look();
+        if now != loaded && now == before {
+            match tls::Loaded::read(&shared.live.load().config) {
+                Ok(certificates) => {
+                    shared.tls.put(certificates);
+                    tracing::info!("certificates read again: their files have changed");
+                }
+                Err(error) => tracing::error!("certificates not read again, the old ones stay: {error}"),
+            }
+            loaded = now.clone();
+        }
+        before = now;
+    }
 }
 
 /// The embedded engine's clock: what expires, and waits whose time is up.

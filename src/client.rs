@@ -37,6 +37,7 @@ mod link;
 mod lock;
 mod presence;
 mod rate_limit;
+mod secure;
 mod sessions;
 
 pub use error::Error;
@@ -48,6 +49,7 @@ pub use presence::{
 pub use rate_limit::{
     Algorithm, Caller, Decision, Limit, RateLimitMiddleware, RateLimited, RateLimiter, WhenAway,
 };
+pub use secure::Certificates;
 pub use sessions::{Rotated, Session, SessionInfo, SessionManager, Surplus};
 
 use std::sync::Arc;
@@ -103,12 +105,14 @@ enum Repeat {
 }
 
 impl Client {
-    /// For a URL like `redis://user:password@host:6379/0` or `redis+unix:///path`, or like
+    /// For a URL like `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path`, or like
     /// `redis-sentinel://host:26379,host:26379/service/0` for the master that these sentinels name. Connects to nobody yet.
+    /// With TLS the system's authorities are trusted, and the certificate must be of the URL's host.
     ///
     /// # Errors
     /// [`Error::Url`] if it is no such URL.
     pub fn open(url: &str) -> Result<Client, Error> {
+        secure::choose_ciphers();
         if let Some(elected) = Elected::open(url)? {
             return Ok(Client::of(Server::Elected(elected)));
         }
@@ -117,6 +121,15 @@ impl Client {
 
     fn of(server: Server) -> Client {
         Client { links: Arc::new(Links::new(server)), prefix: Vec::new() }
+    }
+
+    /// The same by TLS, with other authorities, or with a certificate of this client's own.
+    ///
+    /// # Errors
+    /// [`Error::Url`] if it is no `rediss://` URL, or if these are no certificates.
+    pub fn open_with(url: &str, certificates: &Certificates) -> Result<Client, Error> {
+        secure::choose_ciphers();
+        redis::Client::build_with_tls(url, certificates.into()).map(Client::from).map_err(Error::Url)
     }
 
     /// The same connection, with this text before all keys and channels. It must be the daemon's `prefix` of the kind where

@@ -23,7 +23,7 @@ pub use document::document;
 pub use kinds::{Kind, REDLOCK, Residence, Residences};
 pub use sentinel::{Address, Sentinels};
 pub use source::{Flags, Source};
-pub use target::{Endpoint, Target};
+pub use target::{Endpoint, Target, Tls};
 pub use value::{Raw, Secret};
 
 /// A setting that cannot be used: what is wrong, and what to do. Holds no secret and no line break.
@@ -123,6 +123,16 @@ choice! {
 }
 
 choice! {
+    /// Whether clients must show a certificate.
+    TlsAuthClients {
+        No = "no",
+        /// One that is shown must be good.
+        Optional = "optional",
+        Yes = "yes",
+    }
+}
+
+choice! {
     LogFormat {
         Text = "text",
         Json = "json",
@@ -146,6 +156,17 @@ section! {
         bind: Vec<String> = vec!["127.0.0.1".to_owned()], Restart;
         /// TCP port; 0 = no TCP.
         port: u64 = 6379, Restart in 0..=65535;
+        /// TCP port for TLS, beside the plain one or (port = 0) instead of it; 0 = no TLS.
+        tls_port: u64 = 0, Restart in 0..=65535;
+        /// Certificate that clients are shown, with those that it is signed by behind it (PEM). Files are read again when
+        /// they change.
+        tls_cert_file: Option<String> = None, Now;
+        /// Its private key (PEM).
+        tls_key_file: Option<String> = None, Now;
+        /// Authorities of clients' certificates (PEM).
+        tls_ca_file: Option<String> = None, Now;
+        /// Whether clients need a certificate: "no", "optional" (one that is shown must be good), or "yes".
+        tls_auth_clients: TlsAuthClients = TlsAuthClients::No, Now;
         /// Path of a unix socket (mode 0600); "" = none.
         unixsocket: Option<String> = None, Restart;
         /// Threads that serve clients; 0 = half the cores, 1 to 4.
@@ -162,7 +183,7 @@ section! {
         tcp_keepalive_seconds: u64 = 300, Now in 0..=32_767;
         /// Time that SIGTERM leaves to requests under way.
         drain_seconds: u64 = 10, Now in 0..=3600;
-        /// Refuse to listen beyond this machine without a password.
+        /// Refuse to listen beyond this machine without a password or TLS.
         protected_mode: bool = true, Now;
     }
 }
@@ -170,12 +191,22 @@ section! {
 section! {
     /// The Redis behind the cache (L2).
     Upstream {
-        /// redis://[user[:password]@]host[:port][/db], unix:///path[?db=1&user=..&pass=..], or
-        /// redis-sentinel://[user[:password]@]host[:port],host[:port]/service[/db][?sentinel_user=..&sentinel_password=..].
+        /// redis://[user[:password]@]host[:port][/db], rediss:// for TLS, unix:///path[?db=1&user=..&pass=..],
+        /// redis-sentinel://[user[:password]@]host[:port],host[:port]/service[/db][?sentinel_user=..&sentinel_password=..],
+        /// redis-cluster://[user[:password]@]host[:port],host[:port]; rediss-sentinel:// and rediss-cluster:// by TLS.
         /// Also as REDIS_URL.
         url: Option<Secret> = None, Restart;
         /// Password for the URL's user; wins over one in the URL.
         password: Option<Secret> = None, Restart;
+        /// Authorities of Redis's certificate (PEM), for each url_override too; "" = the system's. Files are read again when
+        /// they change.
+        tls_ca_file: Option<String> = None, Now;
+        /// Certificate of this daemon (PEM), if Redis asks for one.
+        tls_cert_file: Option<String> = None, Now;
+        /// Its private key (PEM).
+        tls_key_file: Option<String> = None, Now;
+        /// Name that the certificate of the URL's Redis must bear; "" = the URL's host.
+        tls_server_name: Option<String> = None, Restart;
         /// Deadline for opening a link.
         connect_timeout_ms: u64 = 1000, Now in 1..=600_000;
         /// Deadline for one request; 0 = none.

@@ -2,6 +2,7 @@
 //! and tracked keys it takes. Asked now and then on a connection of its own. A change is logged once.
 
 mod cluster;
+mod dial;
 mod masters;
 mod sentinel;
 mod wakes;
@@ -16,12 +17,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult,
-    ServerErrorKind,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
-use crate::config::{Endpoint, Kind, Target};
+use crate::config::{Kind, Target};
 use crate::shared::{Leader, Remote, Shared};
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -94,13 +92,15 @@ async fn round(
     warned: &mut Warned,
 ) -> RedisResult<()> {
     let connection = match connection {
-        Some(connection) => connection,
+        Some(connection) => {
+            ask::<redis::Value>(connection, &["PING"]).await?;
+            connection
+        }
         None => {
             let target = leader(remote)?;
-            connection.insert(connect(&target).await?)
+            connection.insert(first_word(shared, &target).await.map_err(|e| dial::explained(e, &target))?)
         }
     };
-    ask::<redis::Value>(connection, &["PING"]).await?;
     match settings {
         true => look_at_settings(shared, remote, connection, warned).await,
         false => Ok(()),
@@ -136,29 +136,11 @@ fn leader(remote: &Remote) -> RedisResult<Arc<Target>> {
     }
 }
 
-fn client(target: &Target) -> RedisResult<redis::Client> {
-    let addr = match &target.endpoint {
-        Endpoint::Tcp { host, port } => redis::ConnectionAddr::Tcp(host.clone(), *port),
-        Endpoint::Unix { path } => redis::ConnectionAddr::Unix(path.into()),
-        Endpoint::Memory | Endpoint::Sentinel(_) | Endpoint::Cluster { .. } => {
-            return Err(RedisError::from((ErrorKind::Client, "there is no one Redis to connect to")));
-        }
-    };
-    let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
-    if let Some(user) = &target.username {
-        settings = settings.set_username(user);
-    }
-    if let Some(password) = &target.password {
-        settings = settings.set_password(password.expose());
-    }
-    redis::Client::open(addr.into_connection_info()?.set_redis_settings(settings))
-}
-
-async fn connect(target: &Target) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
-    client(target)?.get_multiplexed_async_connection_with_config(&config).await
+/// A new connection that was answered on: what is wrong with it may show only then.
+async fn first_word(shared: &Shared, target: &Target) -> RedisResult<MultiplexedConnection> {
+    let mut connection = dial::connection(target, shared).await?;
+    ask::<redis::Value>(&mut connection, &["PING"]).await?;
+    Ok(connection)
 }
 
 /// None: L2 answers, but with an error.

@@ -2,8 +2,8 @@
 //!
 //! In reading order, from what knows nothing to what knows all:
 //!
-//! 1. `clock`, `net`; `resp` (the wire) and `command` (the table), which share the reply's `Shape`
-//! 2. `config`, `logging`, `rules`, `metrics`
+//! 1. `clock`; `resp` (the wire) and `command` (the table), which share the reply's `Shape`
+//! 2. `config`, `logging`, `rules`, `metrics`; `tls` (certificates), `net` (byte streams)
 //! 3. `cache`: L1, which knows nobody who uses it; `memory`: the embedded engine, likewise
 //! 4. `state`: the shared-state commands as scripts, for daemon and client alike
 //! 5. `client`: the typed API for Rust programs, over a daemon or a Redis
@@ -31,5 +31,6 @@ pub mod server;
 pub mod session;
 pub mod shared;
 pub mod state;
+pub mod tls;
 pub mod upstream;
 pub mod worker;

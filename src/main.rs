@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     if check_only {
+        if let Err(error) = madcache::tls::Loaded::read(&config) {
+            return failed(&error);
+        }
         // Who closed stdout does not want to read it; the exit code says the same.
         let _ = writeln!(std::io::stdout(), "configuration ok");
         return ExitCode::SUCCESS;

@@ -185,6 +185,8 @@ counters! {
     refused_denied in REFUSED as "denied",
     /// Connections refused: not the Redis protocol.
     refused_malformed in REFUSED as "malformed",
+    /// Connections refused: TLS failed.
+    refused_tls in REFUSED as "tls",
     /// Requests refused: no more upstream links allowed.
     refused_links in REFUSED as "links",
     /// Requests that failed because L2 was away.

@@ -1,10 +1,16 @@
-//! A byte stream to a client or to L2: TCP or a unix socket, never blocking, and the bytes that wait to go out on it.
-//! It is split: one task reads, everybody who holds the other half writes.
+//! A byte stream to a client or to L2: TCP, TLS over it, or a unix socket, never blocking, and the bytes that wait to go out
+//! on it. It is split: one task reads, everybody who holds the other half writes.
+
+mod tls;
+
+pub use tls::Side;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -24,15 +30,25 @@ const KEPT_BYTES: usize = 256 * 1024;
 pub enum Stream {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Tls(Rc<tls::Tls>),
 }
 
 /// The half that is read.
 pub enum Incoming {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Tls(Box<tls::Reader>),
 }
 
 impl Incoming {
+    /// Makes the handshake, where there is one. `room` is for what the peer sends.
+    pub async fn handshake(&mut self, room: &mut [u8]) -> io::Result<()> {
+        match self {
+            Incoming::Tls(reader) => poll_fn(|cx| reader.poll_handshake(cx, room)).await,
+            Incoming::Tcp(_) | Incoming::Unix(_) => Ok(()),
+        }
+    }
+
     /// Reads what is there; 0 bytes: the end. Less than asked for was all there is, which spares the call that would
     /// only say so.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -40,6 +56,9 @@ impl Incoming {
         ready!(match self {
             Incoming::Tcp(half) => Pin::new(half).poll_read(cx, &mut into),
             Incoming::Unix(half) => Pin::new(half).poll_read(cx, &mut into),
+            Incoming::Tls(reader) => {
+                return reader.poll_read(cx, into.initialize_unfilled(), Incoming::poll_read);
+            }
         })?;
         Poll::Ready(Ok(into.filled().len()))
     }
@@ -57,6 +76,7 @@ impl Incoming {
                     ready!(half.as_ref().poll_read_ready(cx))?;
                     half.try_read(into)
                 }
+                Incoming::Tls(reader) => return reader.poll_read(cx, into, Incoming::poll_read_on),
             };
             match read {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -67,10 +87,11 @@ impl Incoming {
 }
 
 macro_rules! each {
-    ($self:ident, $stream:ident => $body:expr) => {
+    ($self:ident, $stream:ident => $body:expr, $tls:ident => $sealed:expr) => {
         match $self {
             Stream::Tcp($stream) => $body,
             Stream::Unix($stream) => $body,
+            Stream::Tls($tls) => $sealed,
         }
     };
 }
@@ -85,19 +106,44 @@ impl Stream {
         (Stream::Unix(stream), Incoming::Unix(incoming))
     }
 
-    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => s.as_ref().poll_write_ready(cx))
+    /// The same, encrypted; the handshake is made while it is read.
+    pub fn of_tls(stream: TcpStream, side: Side) -> (Stream, Incoming) {
+        let (tls, reader) = tls::halves(Stream::of_tcp(stream), side);
+        (Stream::Tls(tls), Incoming::Tls(Box::new(reader)))
     }
+
+    /// Whether nothing can be said yet.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Stream::Tls(tls) if tls.is_handshaking())
+    }
+
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => s.as_ref().poll_write_ready(cx), tls => tls.poll_write_ready(cx))
+    }
+    /// Of what stands beneath TLS, too.
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        each!(self, s => s.try_write(buf))
+        each!(self, s => s.try_write(buf), tls => tls.socket().try_write(buf))
     }
     fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        each!(self, s => s.try_write_vectored(pieces))
+        each!(self, s => s.try_write_vectored(pieces), tls => tls.socket().try_write_vectored(pieces))
+    }
+
+    /// Writes all of it.
+    pub async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = OutBuf::default();
+        out.push_slice(bytes);
+        loop {
+            out.write_to(self, &mut BufferPool::default())?;
+            if out.is_empty() {
+                return Ok(());
+            }
+            poll_fn(|cx| self.poll_write_ready(cx)).await?;
+        }
     }
 
     /// Ends both directions; whoever reads it sees its end.
     pub fn shutdown(&self) {
-        let fd = each!(self, s => s.as_ref().as_fd());
+        let fd = each!(self, s => s.as_ref().as_fd(), tls => return tls.shutdown());
         // It fails only where the peer has gone already.
         let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
     }
@@ -114,6 +160,7 @@ impl Stream {
                 let text = format!("{}:0", path.unwrap_or_default());
                 (text.clone(), text)
             }
+            Stream::Tls(tls) => tls.socket().addresses(),
         }
     }
 }
@@ -126,14 +173,16 @@ pub struct OutBuf {
     /// How much of the first piece has been written.
     written: usize,
     len: usize,
+    /// What is encrypted already and waits in the stream.
+    held: usize,
 }
 
 impl OutBuf {
     pub fn len(&self) -> usize {
-        self.len
+        self.len + self.held
     }
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     #[inline]
@@ -184,9 +233,17 @@ impl OutBuf {
     }
 
     /// Writes as much as the stream takes now. Returns the number of bytes written; when everything went
-    /// out, the buffer goes back to the pool.
+    /// out, the buffer goes back to the pool. What an encrypted stream has taken counts as written, and is here still until it
+    /// went out.
     pub fn write_to(&mut self, stream: &Stream, pool: &mut BufferPool) -> io::Result<usize> {
         let mut total = 0;
+        if let Stream::Tls(tls) = stream {
+            total = tls.write(self)?;
+            self.held = tls.held();
+            if self.len > 0 {
+                return Ok(total);
+            }
+        }
         while self.len > 0 {
             let result = if self.whole.is_empty() {
                 stream.try_write(&self.tail[self.written..])
@@ -214,6 +271,12 @@ impl OutBuf {
         self.tail.clear();
         pool.give(std::mem::take(&mut self.tail));
         Ok(total)
+    }
+
+    /// The piece that is written next.
+    fn front(&self) -> &[u8] {
+        let piece = self.whole.front().map_or(&self.tail[..], |piece| &piece[..]);
+        &piece[self.written..]
     }
 
     fn advance(&mut self, mut n: usize) {

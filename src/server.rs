@@ -8,16 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::net::{Incoming, Stream};
+use crate::net::{Incoming, Side, Stream};
 use crate::shared::{Mail, Shared};
 
 /// A connection on its way to a worker.
 pub enum Accepted {
     Tcp(std::net::TcpStream),
+    /// With what stood in the files when it was accepted.
+    Tls(std::net::TcpStream, Arc<ServerConfig>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -26,6 +29,9 @@ impl Accepted {
     pub fn into_stream(self) -> io::Result<(Stream, Incoming)> {
         Ok(match self {
             Accepted::Tcp(stream) => Stream::of_tcp(TcpStream::from_std(stream)?),
+            Accepted::Tls(stream, config) => {
+                Stream::of_tls(TcpStream::from_std(stream)?, Side::server(config)?)
+            }
             Accepted::Unix(stream) => Stream::of_unix(UnixStream::from_std(stream)?),
         })
     }
@@ -45,18 +51,25 @@ pub fn bind_error(address: String, source: io::Error) -> Error {
         }
         io::ErrorKind::PermissionDenied => "choose a port above 1023, or a path that this user may write",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address; check server.bind",
-        _ => "check server.bind, server.port and server.unixsocket",
+        _ => "check server.bind, server.port, server.tls_port and server.unixsocket",
     };
     Error::Bind { address, source, remedy }
 }
 
 pub enum Listener {
-    Tcp(TcpListener),
+    Tcp(TcpListener, Speech),
     Unix(UnixListener, PathBuf),
 }
 
+/// What is spoken on a TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    Plain,
+    Tls,
+}
+
 /// Opens a TCP listener.
-pub fn listen_tcp(ip: IpAddr, port: u16) -> Result<Listener, Error> {
+pub fn listen_tcp(ip: IpAddr, port: u16, speech: Speech) -> Result<Listener, Error> {
     let address = SocketAddr::new(ip, port);
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -69,7 +82,7 @@ pub fn listen_tcp(ip: IpAddr, port: u16) -> Result<Listener, Error> {
         socket.listen(511)?;
         TcpListener::from_std(socket.into())
     };
-    open().map(Listener::Tcp).map_err(|e| bind_error(address.to_string(), e))
+    open().map(|listener| Listener::Tcp(listener, speech)).map_err(|e| bind_error(address.to_string(), e))
 }
 
 /// Opens a unix socket that only this user may use. A socket that nobody listens on any more is replaced.
@@ -107,10 +120,17 @@ impl Drop for Listener {
 pub async fn accept(listener: Listener, shared: Arc<Shared>, dealer: Arc<Dealer>) {
     loop {
         let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.and_then(|(stream, _)| {
+            Listener::Tcp(listener, speech) => listener.accept().await.and_then(|(stream, _)| {
                 stream.set_nodelay(true)?;
                 keep_alive(&stream, &shared);
-                Ok(Accepted::Tcp(stream.into_std()?))
+                let stream = stream.into_std()?;
+                match (speech, shared.tls.server()) {
+                    (Speech::Plain, _) => Ok(Accepted::Tcp(stream)),
+                    (Speech::Tls, Some(config)) => Ok(Accepted::Tls(stream, config)),
+                    (Speech::Tls, None) => {
+                        Err(io::Error::other("there is no certificate for server.tls_port"))
+                    }
+                }
             }),
             Listener::Unix(listener, _) => {
                 listener.accept().await.and_then(|(s, _)| Ok(Accepted::Unix(s.into_std()?)))
@@ -160,10 +180,18 @@ impl Dealer {
 
 async fn refuse(accepted: Accepted) {
     const LINE: &[u8] = b"-ERR max number of clients reached\r\n";
-    // The client may be gone already.
-    let _ = match accepted.into_stream() {
-        Ok((Stream::Tcp(mut stream), _)) => stream.write_all(LINE).await,
-        Ok((Stream::Unix(mut stream), _)) => stream.write_all(LINE).await,
-        Err(error) => Err(error),
+    let sent = match accepted {
+        Accepted::Tcp(stream) => match TcpStream::from_std(stream) {
+            Ok(mut stream) => stream.write_all(LINE).await,
+            Err(error) => Err(error),
+        },
+        Accepted::Unix(stream) => match UnixStream::from_std(stream) {
+            Ok(mut stream) => stream.write_all(LINE).await,
+            Err(error) => Err(error),
+        },
+        // Nothing can be said before a handshake, which is more work than a client is worth that is too many.
+        Accepted::Tls(..) => Ok(()),
     };
+    // The client may be gone already.
+    drop(sent);
 }

@@ -234,7 +234,12 @@ impl Session {
         let now = worker.now();
         let idle =
             !idle_max.is_zero() && now.since(st.last_use) > idle_max && st.pin.is_none() && !st.is_waiting();
-        let late = !login_max.is_zero() && !st.identity.authenticated && now.since(st.began) > login_max;
+        let unknown = !st.identity.authenticated || self.stream.is_handshaking();
+        let late = !login_max.is_zero() && unknown && now.since(st.began) > login_max;
+        if late && self.stream.is_handshaking() && !self.is_shut.get() {
+            let what = "its handshake took longer than limits.unauth_seconds_max";
+            worker.tls_failed(&st.addresses.0, &std::io::Error::other(what));
+        }
         if idle || late {
             self.shut();
         }

@@ -33,6 +33,7 @@ use crate::config::{Config, Endpoint, Kind, Residences};
 use crate::memory::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::rules::Rules;
+use crate::tls;
 use crate::upstream::{Credentials, Purpose};
 use crate::worker::{Told, Worker};
 
@@ -83,6 +84,8 @@ pub struct Learned {
 pub struct Shared {
     hasher: foldhash::fast::RandomState,
     pub live: ArcSwap<Live>,
+    /// Certificates and whom to trust.
+    pub tls: tls::InForce,
     /// What executes commands, where it is a Redis.
     pub l2: Arc<Remote>,
     /// Where kinds of shared state live.
@@ -139,7 +142,12 @@ fn random_node_id() -> String {
 }
 
 impl Shared {
-    pub fn new(live: Live, residences: Residences, mailboxes: Vec<mpsc::Sender<Mail>>) -> Shared {
+    pub fn new(
+        live: Live,
+        residences: Residences,
+        tls: tls::InForce,
+        mailboxes: Vec<mpsc::Sender<Mail>>,
+    ) -> Shared {
         let cache = live.config.l1_enabled().then(|| {
             Arc::new(Cache::new(CacheConfig {
                 bytes_max: live.config.cache.bytes_max,
@@ -167,6 +175,7 @@ impl Shared {
             cache,
             metrics: mailboxes.iter().map(|_| Arc::new(WorkerMetrics::default())).collect(),
             live: ArcSwap::from_pointee(live),
+            tls,
             mailboxes,
             leases: Mutex::default(),
             first_fills: Arc::default(),

@@ -9,6 +9,7 @@ mod nodes;
 mod reads;
 mod rights;
 mod scripts;
+mod strangers;
 mod sweeps;
 mod upkeep;
 

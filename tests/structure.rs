@@ -9,7 +9,8 @@ use std::process::Command;
 /// together and know each other.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("net", &[]),
+    ("tls", &["config"]),
+    ("net", &["tls"]),
     ("resp", &["command"]),
     ("command", &["resp"]),
     ("config", &["command"]),
@@ -24,11 +25,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "shared",
         &[
             "cache", "clock", "command", "config", "memory", "metrics", "resp", "rules", "server", "state",
-            "upstream", "worker",
+            "tls", "upstream", "worker",
         ],
     ),
     ("server", &["net", "shared"]),
-    ("upstream", &["cache", "clock", "command", "config", "net", "resp", "session", "shared", "worker"]),
+    (
+        "upstream",
+        &["cache", "clock", "command", "config", "net", "resp", "session", "shared", "tls", "worker"],
+    ),
     (
         "session",
         &[
@@ -43,13 +47,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "state", "upstream",
         ],
     ),
-    ("l2", &["clock", "command", "config", "shared", "state"]),
+    ("l2", &["clock", "command", "config", "shared", "state", "tls"]),
     ("admin", &["app", "cache", "clock", "command", "config", "metrics", "server", "shared"]),
     (
         "app",
-        &["admin", "command", "config", "l2", "logging", "memory", "rules", "server", "shared", "worker"],
+        &[
+            "admin", "command", "config", "l2", "logging", "memory", "rules", "server", "shared", "tls",
+            "worker",
+        ],
     ),
-    ("main", &["app", "command", "config", "logging"]),
+    ("main", &["app", "command", "config", "logging", "tls"]),
     ("lib", &[]),
 ];
 

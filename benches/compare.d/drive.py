@@ -70,10 +70,11 @@ def alternate(runs, rows, measure):
                   file=sys.stderr)
 
 
-def redis_benchmark(fleet, system, command, clients, pipeline, requests, keys):
-    """One run of redis-benchmark with what it cost the processes of `system`."""
-    argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(system.port), "-c", str(clients), "-P", str(pipeline),
-            "-n", str(requests), "-r", str(keys), "--csv", *command]
+def redis_benchmark(fleet, system, command, clients, pipeline, requests, keys, ca=None):
+    """One run of redis-benchmark with what it cost the processes of `system`; over TLS where an authority is named."""
+    port = system.tls_port if ca else system.port
+    argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-c", str(clients), "-P", str(pipeline),
+            "-n", str(requests), "-r", str(keys), "--csv", *(["--tls", "--cacert", ca] if ca else []), *command]
     before = system.cpu_ns()
     process = fleet.spawn(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     out = finish(process, "redis-benchmark", system=system).decode(errors="replace")

@@ -34,6 +34,7 @@ class System:
 
     def __init__(self, name, port, redis, redis_port, proxy=None):
         self.name, self.port, self.redis, self.redis_port, self.proxy = name, port, redis, redis_port, proxy
+        self.tls_port = None
 
     def cpu_ns(self):
         """CPU time so far of each process by role: {"redis": ns, "proxy": ns}."""
@@ -76,16 +77,17 @@ class Fleet:
             end(process)
         self.directory.cleanup()
 
-    def system(self, name, l1=False, upstream_port=None):
-        """Starts `name` before a Redis of its own; `upstream_port` puts a madcache before a relay instead."""
-        redis, redis_port = self.redis()
+    def system(self, name, l1=False, upstream_port=None, redis_options=(), settings=None):
+        """Starts `name` before a Redis of its own; `upstream_port` puts a madcache before a relay instead. `settings` are
+        further ones of madcache."""
+        redis, redis_port = self.redis(redis_options)
         if name == DIRECT:
             return System(name, redis_port, redis, redis_port)
         start = {"twemproxy": self.twemproxy, "haproxy": self.haproxy}.get(name)
         if start:
             proxy, port = start(redis_port)
         else:
-            proxy, port = self.madcache(upstream_port or redis_port, l1)
+            proxy, port = self.madcache(upstream_port or redis_port, l1, settings)
         return System(name, port, redis, redis_port, proxy)
 
     def madcache_before(self, system, l1=True, upstream_port=None):
@@ -98,10 +100,11 @@ class Fleet:
         proxy, port = self.madcache(None, l1=True)
         return System("madcache", port, None, port, proxy)
 
-    def redis(self):
+    def redis(self, options=()):
         return self.serve("redis-server", lambda port: [
             "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--maxclients", str(CLIENTS_MAX), "--enable-debug-command", "yes", "--dir", self.directory.name])
+            "--maxclients", str(CLIENTS_MAX), "--enable-debug-command", "yes", "--dir", self.directory.name,
+            *options])
 
     def twemproxy(self, upstream):
         def command(port):
@@ -122,11 +125,11 @@ class Fleet:
             return ["haproxy", "-db", "-f", path]
         return self.serve("haproxy", command)
 
-    def madcache(self, upstream, l1):
+    def madcache(self, upstream, l1, settings=None):
         # MADCACHE_BIN and the caller's own settings must not reach the daemon: it refuses names it does not know.
         env = {k: v for k, v in os.environ.items()
                if not k.startswith("MADCACHE_") and k not in ("CACHE_TTL_SECONDS", "REDIS_URL")}
-        env.update(MADCACHE_SERVER_CLIENTS_MAX=str(CLIENTS_MAX))
+        env.update(settings or {}, MADCACHE_SERVER_CLIENTS_MAX=str(CLIENTS_MAX))
         if upstream:
             env["REDIS_URL"] = f"redis://127.0.0.1:{upstream}"
         if not l1:

@@ -70,7 +70,7 @@ mod tests {
             config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
             let residences = config.residences().unwrap();
             let (sender, mailbox) = mpsc::channel(1);
-            let shared = Shared::new(Live::new(config), residences, vec![sender]);
+            let shared = Shared::new(Live::new(config), residences, Default::default(), vec![sender]);
             let lease = shared.new_lease(0, 0);
             let now = shared.started.after(Duration::from_secs(60));
             shared.metrics[0].tick(now);

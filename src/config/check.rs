@@ -4,13 +4,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::declare::Live;
 use super::target::UNIX_PATH_BYTES_MAX;
 use super::{
-    Admin, Config, Driver, Error, Kind, LimitAlgorithm, OnL2Down, Policy, Rule, Server, workers_default,
+    Admin, Config, Driver, Error, Kind, LimitAlgorithm, OnL2Down, Policy, Rule, Server, TlsAuthClients,
+    workers_default,
 };
 
 impl Server {
     /// The addresses of `bind`.
     pub fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
         self.bind.iter().map(|text| address(text)).collect()
+    }
+}
+
+impl Server {
+    /// Whether anybody on another machine may be let in without a password and without a certificate.
+    pub fn lets_strangers_in(&self) -> bool {
+        let by_tls = self.tls_port != 0 && self.tls_auth_clients != TlsAuthClients::Yes;
+        let exposed = self.addresses().is_ok_and(|all| all.iter().any(|address| !address.is_loopback()));
+        exposed && self.requirepass.is_none() && (self.port != 0 || by_tls)
     }
 }
 
@@ -81,6 +91,7 @@ impl Config {
         self.check_prefixes()?;
         self.residences()?;
         self.check_listeners()?;
+        self.check_tls()?;
         self.check_protected_mode()?;
         self.check_sizes()?;
         self.rules.iter().try_for_each(Rule::check)?;
@@ -138,17 +149,63 @@ impl Config {
     fn check_listeners(&self) -> Result<(), Error> {
         self.server.addresses()?;
         self.admin.address()?;
-        let tcp = self.server.port != 0 && !self.server.bind.is_empty();
+        let ports = [self.server.port, self.server.tls_port];
+        let tcp = ports != [0, 0] && !self.server.bind.is_empty();
+        if tcp && ports[0] == ports[1] {
+            return Err(Error::new(
+                format!("server.port and server.tls_port are both {}", ports[0]),
+                "choose another one, or server.port = 0 for TLS alone",
+            ));
+        }
         match &self.server.unixsocket {
-            None if !tcp => {
-                Err(Error::new("no listener is set", "set server.port and server.bind, or server.unixsocket"))
-            }
+            None if !tcp => Err(Error::new(
+                "no listener is set",
+                "set server.port (or tls_port) and server.bind, or server.unixsocket",
+            )),
             Some(path) if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') => Err(Error::new(
                 format!("server.unixsocket is longer than {UNIX_PATH_BYTES_MAX} bytes or holds a zero byte"),
                 "choose a shorter path",
             )),
             _ => Ok(()),
         }
+    }
+
+    /// What TLS needs is there as a whole; the files themselves are read later.
+    fn check_tls(&self) -> Result<(), Error> {
+        let server = &self.server;
+        let wrong = |what: &str, remedy: &str| Err(Error::new(what, remedy));
+        if server.tls_cert_file.is_some() != server.tls_key_file.is_some() {
+            return wrong(
+                "of server.tls_cert_file and server.tls_key_file one is missing",
+                "set both, or neither",
+            );
+        }
+        if server.tls_port != 0 && server.tls_cert_file.is_none() {
+            return wrong(
+                "server.tls_port is set, and there is no certificate",
+                "set server.tls_cert_file and server.tls_key_file",
+            );
+        }
+        let asks = server.tls_auth_clients != TlsAuthClients::No;
+        if asks && server.tls_ca_file.is_none() {
+            return wrong(
+                "server.tls_auth_clients asks for certificates that nobody could check",
+                "set server.tls_ca_file",
+            );
+        }
+        if !asks && server.tls_ca_file.is_some() {
+            return wrong(
+                "server.tls_ca_file is set, and clients are not asked for certificates",
+                "set server.tls_auth_clients = \"yes\" (or \"optional\"), or leave tls_ca_file out",
+            );
+        }
+        if self.upstream.tls_cert_file.is_some() != self.upstream.tls_key_file.is_some() {
+            return wrong(
+                "of upstream.tls_cert_file and upstream.tls_key_file one is missing",
+                "set both, or neither",
+            );
+        }
+        Ok(())
     }
 
     fn check_protected_mode(&self) -> Result<(), Error> {
@@ -162,7 +219,8 @@ impl Config {
         {
             return Err(Error::new(
                 format!("server.bind = {address} would let other machines in without a password"),
-                "set server.requirepass, or bind 127.0.0.1, or set server.protected_mode = false",
+                "set server.requirepass, or TLS instead (server.tls_port, and server.port = 0), or bind 127.0.0.1, or set \
+                 server.protected_mode = false",
             ));
         }
         let exposed = self.admin.address()?.filter(|address| !address.ip().is_loopback());

@@ -60,6 +60,15 @@ impl Residences {
     pub fn of(&self, kind: Kind) -> &Residence {
         &self.kinds[kind as usize]
     }
+
+    /// Whether any Redis is reached by TLS.
+    pub fn speak_tls(&self) -> bool {
+        let own = self.kinds.iter().filter_map(|residence| match residence {
+            Residence::Own(target) => Some(target),
+            _ => None,
+        });
+        own.chain([&self.upstream]).any(|target| target.tls.is_some())
+    }
 }
 
 impl Config {

@@ -90,6 +90,7 @@ pub(super) fn parse(name: &str, rest: &str) -> Result<Target, Error> {
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
+        tls: None,
     };
     let query_db = parts.query(name, &mut target)?;
     target.db = match (path_db, query_db) {

@@ -5,17 +5,27 @@ use super::sentinel::{self, Sentinels};
 use super::value::Secret;
 use super::{Config, Error, Upstream};
 
-const SUPPORTED: &str = "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n] and \
-     redis-cluster://[user[:password]@]host:port,host:port and redis-sentinel://host:port,host:port/service[/db]";
+const SUPPORTED: &str = "this release supports redis://[user[:password]@]host[:port][/db], unix:///path[?db=n], \
+     redis-cluster://host:port,host:port and redis-sentinel://host:port,host:port/service[/db]; by TLS rediss://, \
+     rediss-cluster:// and rediss-sentinel://";
 
 /// An L2, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub endpoint: Endpoint,
+    /// None: plain text.
+    pub tls: Option<Tls>,
     pub db: u32,
     /// None with a password: the user `default`.
     pub username: Option<String>,
     pub password: Option<Secret>,
+}
+
+/// An L2 that is reached by TLS, and by nothing else. Holds for every node that is found through it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The name that its certificate must bear; None: the host that is connected to.
+    pub server_name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +75,9 @@ impl Config {
     /// Where commands are executed: by the Redis of the URL, or without one in this process.
     pub fn target(&self) -> Result<Target, Error> {
         match self.is_embedded() {
-            true => Ok(Target { endpoint: Endpoint::Memory, db: 0, username: None, password: None }),
+            true => {
+                Ok(Target { endpoint: Endpoint::Memory, tls: None, db: 0, username: None, password: None })
+            }
             false => self.upstream.target(),
         }
     }
@@ -83,6 +95,9 @@ impl Upstream {
         let mut target = parse("upstream.url", url)?;
         if let Some(password) = &self.password {
             target.password = Some(password.clone());
+        }
+        if let Some(tls) = &mut target.tls {
+            tls.server_name.clone_from(&self.tls_server_name);
         }
         Ok(target)
     }
@@ -120,12 +135,14 @@ pub(super) fn parse(name: &str, url: &Secret) -> Result<Target, Error> {
     }
     match scheme.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => tcp(name, rest),
+        "rediss" | "valkeys" => Ok(Target { tls: Some(Tls::default()), ..tcp(name, rest)? }),
         "unix" | "redis+unix" | "valkey+unix" => unix(name, rest),
-        "rediss" | "valkeys" => {
-            Err(Error::new(format!("{name} asks for TLS, which this release does not have"), SUPPORTED))
-        }
         "redis-cluster" | "valkey-cluster" => cluster(name, rest),
         "redis-sentinel" => sentinel::parse(name, rest),
+        "rediss-cluster" | "valkeys-cluster" => {
+            Ok(Target { tls: Some(Tls::default()), ..cluster(name, rest)? })
+        }
+        "rediss-sentinel" => Ok(Target { tls: Some(Tls::default()), ..sentinel::parse(name, rest)? }),
         _ => Err(Error::new(format!("{name} has an unknown scheme"), SUPPORTED)),
     }
 }
@@ -145,6 +162,7 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
     };
     let mut target = Target {
         endpoint: Endpoint::Tcp { host, port },
+        tls: None,
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
@@ -168,6 +186,7 @@ fn cluster(name: &str, rest: &str) -> Result<Target, Error> {
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
+        tls: None,
     };
     let path_db = Some(parts.path.trim_matches('/')).filter(|path| !path.is_empty());
     let path_db = path_db.map(|text| db(name, text)).transpose()?;
@@ -200,6 +219,7 @@ fn unix(name: &str, rest: &str) -> Result<Target, Error> {
     }
     let mut target = Target {
         endpoint: Endpoint::Unix { path },
+        tls: None,
         db: 0,
         username: parts.username.clone(),
         password: parts.password.clone(),
@@ -405,7 +425,6 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_in_one_line_without_its_secret() {
         let cases = [
-            ("rediss://:hunter2@host", "TLS"),
             ("redis-cluster://:hunter2@h:1,h:2/1", "only number 0"),
             ("redis-cluster://:hunter2@h:1,:2", "no host"),
             ("http://:hunter2@host", "supports redis://"),

@@ -254,11 +254,21 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[cache]\ndriver = 'redis-cluster'", "no upstream is set"),
         ("[cache]\ndriver = 'redis-sentinel'", "upstream.url as redis-sentinel://host:26379"),
         ("[lock]\ndriver = 'redis-sentinel'", "lock.driver = \"redis-sentinel\", and upstream.url names no"),
+        ("[server]\ntls_port = 6380", "set server.tls_cert_file"),
+        ("[server]\ntls_port = 6379\ntls_cert_file = 'c'\ntls_key_file = 'k'", "choose another one"),
+        ("[server]\ntls_cert_file = 'c'", "one is missing"),
+        ("[server]\ntls_auth_clients = 'yes'", "set server.tls_ca_file"),
+        ("[server]\ntls_ca_file = 'a'", "server.tls_auth_clients = \"yes\""),
+        ("[server]\ntls_auth_clients = 'maybe'", "\"no\", \"optional\""),
+        ("[upstream]\ntls_key_file = 'k'", "one is missing"),
+        (
+            "[server]\nbind = ['*']\ntls_port = 6380\ntls_cert_file = 'c'\ntls_key_file = 'k'",
+            "server.port = 0",
+        ),
         (
             "[lock]\ndriver = 'redis-sentinel'\nurl_override = 'redis://h'",
             "lock.url_override names no sentinels: set lock.url_override",
         ),
-        ("[presence]\nurl_override = 'rediss://x'", "presence.url_override asks for TLS"),
         ("[session]\nurl_override = 'redis-sentinel://x'", "session.url_override names no service"),
         ("[cache]\ndriver = 'memory'\n[lock]\ndriver = 'redis'", "set lock.url_override"),
         ("[lock]\nredlock = ['redis://a', 'redis://b']", "lock.redlock names 2 masters"),
@@ -290,6 +300,34 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
     assert!(Setup::new("[cache]\ndriver = 'redis'").error(&[]).contains("no upstream is set"));
     assert!(Setup::new("[cache]\ndriver = 'redis-sentinel'").error(&[]).contains("no upstream is set"));
     assert!(Setup::new("[lock]\ndriver = 'redis'").error(&[]).contains("set lock.url_override"));
+}
+
+#[test]
+fn tls_alone_may_face_other_machines_and_is_known_to_let_strangers_in() {
+    let tls = "[server]\nbind = ['*']\nport = 0\ntls_port = 6380\ntls_cert_file = 'c'\ntls_key_file = 'k'\n";
+    let cases = [
+        ("", true),
+        ("tls_ca_file = 'a'\ntls_auth_clients = 'optional'", true),
+        ("tls_ca_file = 'a'\ntls_auth_clients = 'yes'", false),
+        ("requirepass = 'pw'", false),
+    ];
+    for (more, strangers) in cases {
+        let config = Setup::new(&format!("{tls}{more}")).load(&[URL]).unwrap();
+        assert_eq!(config.server.lets_strangers_in(), strangers, "{more}");
+    }
+}
+
+#[test]
+fn the_name_of_the_certificate_is_for_the_redis_of_the_url_alone() {
+    let text = "[upstream]\nurl = 'rediss://10.0.0.1'\ntls_server_name = 'redis.internal'\n\
+                [lock]\nurl_override = 'valkeys://h'";
+    let residences = Setup::new(text).load(&[]).unwrap().residences().unwrap();
+    let name = residences.upstream.tls.as_ref().unwrap().server_name.as_deref();
+    assert_eq!(name, Some("redis.internal"));
+    let Residence::Own(lock) = residences.of(Kind::Lock) else { panic!("{residences:?}") };
+    assert_eq!(lock.tls.as_ref().unwrap().server_name, None);
+    assert!(residences.speak_tls());
+    assert!(!Setup::new("").load(&[URL]).unwrap().residences().unwrap().speak_tls());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 
-use super::{Warned, ask, connect, look_at_settings};
+use super::{Warned, ask, dial, look_at_settings};
 use crate::clock::Moment;
 use crate::command::SLOTS;
 use crate::config::Target;
@@ -41,7 +41,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let mut rounds = 0u64;
     let mut first = true;
     loop {
-        let answers = ask_all(cluster, &remote.target, &mut nodes).await;
+        let answers = ask_all(&shared, cluster, &remote.target, &mut nodes).await;
         let view = Gathered::of(&answers);
         let answered = answers.len();
         let is_enough = answered > 0 && answered * 2 > view.masters.len();
@@ -106,14 +106,14 @@ struct Answer {
 }
 
 /// Asks every node that is known; those that nobody knows any more are forgotten.
-async fn ask_all(cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> Vec<Answer> {
+async fn ask_all(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> Vec<Answer> {
     if nodes.iter().all(|node| node.connection.is_none()) {
         let known: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
         let new = cluster.seeds().iter().filter(|seed| !known.contains(*seed)).cloned();
         nodes.extend(new.map(|address| Node { address, connection: None }));
     }
     let round = nodes.iter_mut().map(|node| async {
-        let text = tokio::time::timeout(PATIENCE, node.ask(cluster, target)).await;
+        let text = tokio::time::timeout(PATIENCE, node.ask(shared, cluster, target)).await;
         match text {
             Ok(Ok(text)) => Some(Answer { asked: node.address.clone(), text }),
             _ => {
@@ -138,13 +138,13 @@ async fn ask_all(cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> V
 }
 
 impl Node {
-    async fn ask(&mut self, cluster: &Cluster, target: &Target) -> RedisResult<String> {
+    async fn ask(&mut self, shared: &Shared, cluster: &Cluster, target: &Target) -> RedisResult<String> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
                 let node = cluster.node(&self.address);
                 let target = Target { endpoint: node.target.endpoint.clone(), ..target.clone() };
-                self.connection.insert(connect(&target).await?)
+                self.connection.insert(dial::connection(&target, shared).await?)
             }
         };
         let text: Option<String> = ask(connection, &["CLUSTER", "NODES"]).await?;

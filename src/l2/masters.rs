@@ -118,8 +118,9 @@ impl Looks {
         let call = standing(&self.naming);
         let mut told: Vec<Option<Standing>> = Vec::with_capacity(self.remotes.len());
         let asked = self.remotes.iter().zip(self.connections.iter_mut());
-        let asked: Vec<_> =
-            asked.map(|(remote, connection)| ask_one::<Told>(remote, connection, &call)).collect();
+        let asked: Vec<_> = asked
+            .map(|(remote, connection)| ask_one::<Told>(&self.shared, remote, connection, &call))
+            .collect();
         for answer in futures_util::future::join_all(asked).await {
             told.push(answer.map(Standing::of));
         }
@@ -140,17 +141,18 @@ impl Looks {
     }
 
     async fn run<T: FromRedisValue>(&mut self, at: usize, call: &Call) -> Option<T> {
-        ask_one(&self.remotes[at], &mut self.connections[at], call).await
+        ask_one(&self.shared, &self.remotes[at], &mut self.connections[at], call).await
     }
 }
 
 /// None: no answer, or none that is understood.
 async fn ask_one<T: FromRedisValue>(
+    shared: &Shared,
     remote: &Remote,
     connection: &mut Option<MultiplexedConnection>,
     call: &Call,
 ) -> Option<T> {
-    let answer = try_one(remote, connection, call).await;
+    let answer = try_one(shared, remote, connection, call).await;
     if let Err(error) = &answer {
         tracing::debug!(%error, "{remote} did not say how it is");
         *connection = None;
@@ -159,6 +161,7 @@ async fn ask_one<T: FromRedisValue>(
 }
 
 async fn try_one<T: FromRedisValue>(
+    shared: &Shared,
     remote: &Remote,
     connection: &mut Option<MultiplexedConnection>,
     call: &Call,
@@ -166,7 +169,7 @@ async fn try_one<T: FromRedisValue>(
     let connection = match connection {
         Some(connection) => connection,
         None => {
-            let mut fresh = super::connect(&remote.target).await?;
+            let mut fresh = super::dial::connection(&remote.target, shared).await?;
             if remote.target.db != 0 {
                 redis::cmd("SELECT").arg(remote.target.db).exec_async(&mut fresh).await?;
             }

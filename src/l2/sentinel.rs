@@ -34,7 +34,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let Some(sentinels) = remote.target.sentinels().cloned() else { return };
     let (notes, mut told) = mpsc::channel(NOTES_MAX);
     let (subject, subjects) = watch::channel(None);
-    tokio::spawn(role::examine(remote.clone(), subjects, notes.clone()));
+    tokio::spawn(role::examine(shared.clone(), remote.clone(), subjects, notes.clone()));
     let mut follower = Follower {
         ballot: Ballot::new(&sentinels),
         sentinels: Arc::new(sentinels),
@@ -74,6 +74,7 @@ impl Follower {
     /// Begins to talk with a sentinel.
     fn ask(&mut self, address: &Address) {
         let talk = conversation::talk(
+            self.shared.clone(),
             self.remote.clone(),
             self.sentinels.clone(),
             address.clone(),

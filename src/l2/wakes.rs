@@ -52,7 +52,7 @@ async fn listen_at(shared: Arc<Shared>, remote: Arc<Remote>) {
 async fn listen_once(shared: &Shared, target: &Target) -> RedisResult<()> {
     let prefix = shared.live.load().config.prefix(Kind::Lock).into();
     let channel = wake_channel(&Naming { prefix, tagged: false });
-    let mut subscription = super::client(target)?.get_async_pubsub().await?;
+    let mut subscription = super::dial::subscription(target, shared).await?;
     subscription.subscribe(channel).await?;
     let _listening = shared.lock_waiters.listening();
     let mut messages = subscription.on_message();

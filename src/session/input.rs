@@ -139,7 +139,12 @@ impl Session {
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(error) => {
+                    if self.stream.is_handshaking() && !self.is_shut.get() {
+                        worker.tls_failed(&self.state.borrow().addresses.0, &error);
+                    }
+                    break;
+                }
             }
         }
         self.end(&worker);
@@ -193,7 +198,7 @@ impl Session {
         if st.last_command == NOTHING_YET && st.input.iter().chain(bytes).take(TLS_HELLO.len()).eq(TLS_HELLO)
         {
             worker.metrics.refused_malformed.add(1);
-            worker.warn_of_http(&st.addresses.0);
+            worker.warn_of_tls(&st.addresses.0);
             return self.shut();
         }
         if st.input.is_empty() && !st.is_parked() {

@@ -218,7 +218,13 @@ mod tests {
 
     fn cluster() -> Cluster {
         let seeds = vec![("one".to_owned(), 1)];
-        let target = Target { endpoint: Endpoint::Cluster { seeds }, db: 0, username: None, password: None };
+        let target = Target {
+            endpoint: Endpoint::Cluster { seeds },
+            db: 0,
+            username: None,
+            password: None,
+            tls: None,
+        };
         Cluster::new(&target).unwrap()
     }
 

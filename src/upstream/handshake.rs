@@ -1,23 +1,27 @@
 //! Opens a connection to L2 and puts it into the state that its link needs. Nothing of a client is sent before every
 //! step has been answered, so no command runs as the wrong user or in the wrong database.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::User;
 use crate::clock::Moment;
-use crate::config::{Endpoint, Target};
-use crate::net::{Incoming, Stream};
+use crate::config::Endpoint;
+use crate::net::{Incoming, Side, Stream};
 use crate::resp::{self, ReplyScan, ReplyScanner, Value};
+use crate::tls::{self, Connector};
 
 /// So many links of a worker are opened at the same time; further ones wait. A thousand at once would overflow the queue
 /// in which L2 accepts connections, and look as if L2 were away.
 const CONNECTING_MAX: usize = 64;
+/// What one read takes; a chain of certificates must fit.
+const ROOM_BYTES: usize = 64 * 1024;
 
 /// Places for the links of a worker that are being opened.
 pub struct Connecting(Semaphore);
@@ -86,32 +90,54 @@ pub struct Welcome {
     pub began: Moment,
 }
 
-pub async fn connect(target: &Target, login: &Login<'_>) -> Result<(Stream, Incoming, Welcome), Refusal> {
+/// Connects to one node. `tls` says how, where the target that it belongs to is reached by TLS; its certificate must be of
+/// the endpoint's host, unless another name is set.
+pub async fn connect(
+    endpoint: &Endpoint,
+    tls: Option<&Connector>,
+    login: &Login<'_>,
+) -> Result<(Stream, Incoming, Welcome), Refusal> {
     let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
-    match &target.endpoint {
+    let (stream, mut incoming) = match endpoint {
         Endpoint::Tcp { host, port } => {
-            let mut stream =
-                tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
             let keepalive = socket2::TcpKeepalive::new()
                 .with_time(Duration::from_secs(60))
                 .with_interval(Duration::from_secs(10));
             socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
-            let welcome = greet(&mut stream, login).await?;
-            let (stream, incoming) = Stream::of_tcp(stream);
-            Ok((stream, incoming, welcome))
+            match tls {
+                None => Stream::of_tcp(stream),
+                Some(tls) => {
+                    let name = tls.name(host).map_err(Refusal::Unreachable)?;
+                    let side = Side::client(tls.config.clone(), name).map_err(unreachable)?;
+                    Stream::of_tls(stream, side)
+                }
+            }
         }
-        Endpoint::Cluster { .. } => Err(Refusal::Unreachable("a cluster is reached by its nodes".into())),
-        Endpoint::Memory => Err(Refusal::Unreachable("there is no Redis, but the embedded engine".into())),
-        Endpoint::Sentinel(_) => Err(Refusal::Unreachable("a sentinel executes no commands".into())),
-        Endpoint::Unix { path } => {
-            let mut stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
-            let welcome = greet(&mut stream, login).await?;
-            let (stream, incoming) = Stream::of_unix(stream);
-            Ok((stream, incoming, welcome))
+        Endpoint::Cluster { .. } => {
+            return Err(Refusal::Unreachable("a cluster is reached by its nodes".into()));
         }
-    }
+        Endpoint::Sentinel(_) => {
+            return Err(Refusal::Unreachable("a sentinel executes no commands".into()));
+        }
+        Endpoint::Memory => {
+            return Err(Refusal::Unreachable("there is no Redis, but the embedded engine".into()));
+        }
+        Endpoint::Unix { path } => Stream::of_unix(UnixStream::connect(path).await.map_err(unreachable)?),
+    };
+    let mut room = vec![0; ROOM_BYTES];
+    incoming.handshake(&mut room).await.map_err(unreachable)?;
+    let welcome = greet(&stream, &mut incoming, &mut room, login).await?;
+    Ok((stream, incoming, welcome))
 }
+
+/// The other end has gone.
+fn is_loss(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+const SPEAKS_TLS: &str = "it speaks TLS: write rediss://, or name its port for plain text";
 
 /// HELLO says who, which protocol, and the link's name: other commands may need rights that a user does not have, and
 /// each refusal would stand in L2's ACL LOG.
@@ -153,28 +179,40 @@ fn steps(login: &Login<'_>) -> (Vec<Step>, Vec<u8>) {
     (steps, wire)
 }
 
-async fn greet<S: AsyncReadExt + AsyncWriteExt + Unpin>(
-    stream: &mut S,
+async fn greet(
+    stream: &Stream,
+    incoming: &mut Incoming,
+    room: &mut [u8],
     login: &Login<'_>,
 ) -> Result<Welcome, Refusal> {
     let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
     let (steps, wire) = steps(login);
     let mut welcome = Welcome { client_id: 0, began: Moment::now() };
-    stream.write_all(&wire).await.map_err(unreachable)?;
+    // Whoever has refused this end may have said why before it closed.
+    stream.write_all(&wire).await.or_else(|e| if is_loss(&e) { Ok(()) } else { Err(unreachable(e)) })?;
     let mut input = Vec::new();
     let mut scanner = ReplyScanner::default();
     for step in steps {
         let len = loop {
             match scanner.scan(&input) {
                 ReplyScan::Complete(frame) => break frame.len,
+                ReplyScan::Malformed if input.starts_with(TLS_ALERT) => {
+                    return Err(Refusal::Unreachable(SPEAKS_TLS.into()));
+                }
                 ReplyScan::Malformed => {
                     return Err(Refusal::Unreachable("it does not speak the Redis protocol".into()));
                 }
                 ReplyScan::Incomplete => {}
             }
-            if stream.read_buf(&mut input).await.map_err(unreachable)? == 0 {
-                return Err(Refusal::Unreachable("it closed the connection".into()));
+            let read = match poll_fn(|cx| incoming.poll_read(cx, room)).await {
+                Err(error) if is_loss(&error) => 0,
+                read => read.map_err(unreachable)?,
+            };
+            if read == 0 {
+                let by_tls = matches!(stream, Stream::Tls(_));
+                return Err(Refusal::Unreachable(tls::closed_at_once(by_tls).into()));
             }
+            input.extend_from_slice(&room[..read]);
         };
         check(step, login, &input[..len], &mut welcome)?;
         input.drain(..len);
@@ -184,6 +222,9 @@ async fn greet<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     }
     Ok(welcome)
 }
+
+/// How TLS answers what is no TLS.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
 fn check(step: Step, login: &Login<'_>, frame: &[u8], welcome: &mut Welcome) -> Result<(), Refusal> {
     if frame.starts_with(b"-") {

@@ -384,10 +384,13 @@ impl Link {
         };
         let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms);
         let upstream = &self.set.upstream;
+        let target = &upstream.remote.target;
+        let tls = worker.shared.tls.connector(target);
         let _place = upstream.connecting.place().await;
         let connect = async {
             let target = upstream.remote.leader.settled().await.map_err(Refusal::NoLeader)?;
-            handshake::connect(&target, &login).await
+            let tls = worker.shared.tls.connector(&target);
+            handshake::connect(&target.endpoint, tls.as_ref(), &login).await
         };
         match tokio::time::timeout(limit, connect).await {
             Ok(Ok((stream, incoming, welcome))) => {
@@ -398,6 +401,9 @@ impl Link {
                 Ok((stream, incoming))
             }
             Ok(Err(refusal)) => Err(refusal),
+            Err(_) if tls.is_some() => Err(Refusal::Unreachable(format!(
+                "no answer within {limit:?}; does it speak TLS on this port?"
+            ))),
             Err(_) => Err(Refusal::Unreachable(format!("no answer within {limit:?}"))),
         }
     }

@@ -119,7 +119,9 @@ async fn recover(upstream: Rc<Upstream>, worker: Rc<Worker>) {
         };
         let limit = Duration::from_millis(worker.shared.live.load().config.upstream.connect_timeout_ms)
             .min(PAUSE_MAX);
-        let attempt = tokio::time::timeout(limit, handshake::connect(&target, &login)).await;
+        let tls = worker.shared.tls.connector(&target);
+        let connecting = handshake::connect(&target.endpoint, tls.as_ref(), &login);
+        let attempt = tokio::time::timeout(limit, connecting).await;
         if !matches!(attempt, Err(_) | Ok(Err(Refusal::Unreachable(_) | Refusal::NotReady(_)))) {
             break;
         }

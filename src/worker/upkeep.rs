@@ -4,10 +4,8 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Worker;
 use crate::command::Group;
@@ -36,19 +34,6 @@ impl Worker {
     }
     pub fn learn_database(&self, db: u32) {
         DATABASES.with_borrow_mut(|known| known.insert(db));
-    }
-
-    /// Somebody speaks HTTP: said at most once a minute.
-    pub fn warn_of_http(&self, addr: &str) {
-        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|l| l.elapsed() > Duration::from_secs(60)) {
-            *last = Some(Instant::now());
-            tracing::warn!(
-                addr,
-                "possible SECURITY ATTACK: somebody sends HTTP (POST or Host:) or TLS to the Redis port; connection closed"
-            );
-        }
     }
 
     /// Proves that pushes still arrive, as long as anybody looks at what they keep fresh.

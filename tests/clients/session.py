@@ -1,5 +1,6 @@
 """redis-py's session: what an application does with the client's default settings, sync with the protocol that the client
-chooses, RESP2 and RESP3, and once with asyncio. Run by sessions.py, which names the port in SESSION_PORT."""
+chooses, RESP2 and RESP3, and once with asyncio. Run by sessions.py, which names the port in SESSION_PORT and, where TLS is
+spoken there, the authority of its certificate in SESSION_CA."""
 
 import asyncio
 import os
@@ -10,6 +11,8 @@ import redis
 import redis.asyncio
 
 PORT = int(os.environ["SESSION_PORT"])
+CA = os.environ.get("SESSION_CA")
+TLS = {"ssl": True, "ssl_ca_certs": CA, "ssl_check_hostname": True} if CA else {}
 # Enough that a cache lets the read pass, fills, and answers.
 READS = 4
 BINARY = bytes(range(256)) + b"\r\n$-1\r\n\x00"
@@ -21,7 +24,7 @@ def connect(request):
     opened = []
 
     def make(**options):
-        opened.append(redis.Redis(port=PORT, **request.param, **options))
+        opened.append(redis.Redis(port=PORT, **TLS, **request.param, **options))
         return opened[-1]
 
     yield make
@@ -224,7 +227,7 @@ def test_a_client_names_itself_and_finds_itself(connect):
 
 def test_an_asyncio_session_works_like_a_sync_one():
     async def session():
-        async with redis.asyncio.Redis(port=PORT) as client:
+        async with redis.asyncio.Redis(port=PORT, **TLS) as client:
             await asyncio.gather(*(client.set(f"a{n}", n) for n in range(50)))
             values = await asyncio.gather(*(client.get(f"a{n}") for n in range(50)))
             assert values == [b"%d" % n for n in range(50)]

@@ -9,20 +9,23 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
-from servers import Madcache, NotStarted, RedisServer
+from servers import Madcache, NotStarted, RedisServer, free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 SESSION_SECONDS_MAX = 120
 NODE = ["node", "--test", "--test-reporter=spec"]
-# Client -> its command, and the pattern of the line in which it counts passes or failures.
+REDIS_PY = [
+    sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:asyncio", "--timeout=30",
+    str(HERE / "session.py"),
+]  # fmt: skip
+# Client -> its command, and the pattern of the line in which it counts passes or failures. Those in -tls speak TLS.
 CLIENTS = {
     "redis-cli": [str(HERE / "redis_cli.sh")],
-    "redis-py": [
-        sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:asyncio", "--timeout=30",
-        str(HERE / "session.py"),
-    ],
+    "redis-py": REDIS_PY,
+    "redis-py-tls": REDIS_PY,
     "node-redis": [*NODE, str(HERE / "node/node_redis.mjs")],
     "ioredis": [*NODE, str(HERE / "node/ioredis.mjs")],
 }  # fmt: skip
@@ -35,9 +38,9 @@ def last_count(pattern, text):
     return counts[-1] if counts else 0
 
 
-def run_client(name, target, log):
-    """Returns (passed, problems)."""
-    environment = os.environ | {"SESSION_PORT": str(target.port), "PYTHONDONTWRITEBYTECODE": "1"}
+def run_client(name, where, log):
+    """Returns (passed, problems). `where` is what the client is told of its server."""
+    environment = os.environ | where | {"PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as output:
         try:
             status = subprocess.run(
@@ -54,13 +57,41 @@ def run_client(name, target, log):
     return passed, problems
 
 
+def certificate(directory):
+    """An authority and what it signs for this machine; returns their files: (authority, certificate, key)."""
+    ca, ca_key, cert, key, request, names = (
+        str(directory / name) for name in ("ca.crt", "ca.key", "cert.crt", "cert.key", "request", "names")
+    )
+    pathlib.Path(names).write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", encoding="ascii")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    for step in (
+        ["req", "-x509", *curve, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=sessions"],
+        ["req", *curve, "-keyout", key, "-out", request, "-subj", "/CN=localhost"],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", cert, "-days", "2",
+         "-extfile", names],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *step], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return ca, cert, key
+
+
 def session(name, arguments):
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(RedisServer(arguments.logs / f"{name}-redis.log"))
-        daemon = None
+        daemon, where, settings = None, {}, {}
+        if name.endswith("-tls") and not arguments.direct:
+            directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="madcache-test-")))
+            ca, cert, key = certificate(directory)
+            where = {"SESSION_CA": ca, "SESSION_PORT": str(free_port())}
+            settings = {
+                "MADCACHE_SERVER_TLS_PORT": where["SESSION_PORT"],
+                "MADCACHE_SERVER_TLS_CERT_FILE": cert,
+                "MADCACHE_SERVER_TLS_KEY_FILE": key,
+            }
         if not arguments.direct:
-            target = daemon = stack.enter_context(Madcache(target, arguments.logs / f"{name}-madcache.log"))
-        passed, problems = run_client(name, target, arguments.logs / f"{name}.log")
+            log = arguments.logs / f"{name}-madcache.log"
+            target = daemon = stack.enter_context(Madcache(target, log, settings))
+        where = {"SESSION_PORT": str(target.port)} | where
+        passed, problems = run_client(name, where, arguments.logs / f"{name}.log")
     if daemon:
         problems += [f"{name}: {problem}" for problem in daemon.problems]
     if problems:

@@ -13,7 +13,7 @@ debian_packages() {
     local missing=() pair
     for pair in cc:gcc make:make redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools \
         redis-sentinel:redis-sentinel haproxy:haproxy nutcracker:nutcracker wrk:wrk \
-        python3:python3; do
+        openssl:openssl python3:python3; do
         if ! command -v "${pair%%:*}" >/dev/null; then missing+=("${pair##*:}"); fi
     done
     if ! { command -v node && command -v npm; } >/dev/null; then missing+=(nodejs npm); fi

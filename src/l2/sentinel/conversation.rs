@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Note;
 use super::ballot::{Report, Silence, Vote};
 use crate::config::{Address, Sentinels, Target};
-use crate::shared::Remote;
+use crate::shared::{Remote, Shared};
 
 /// Between questions where no event comes.
 const PACE: Duration = Duration::from_millis(500);
@@ -28,6 +28,7 @@ const REPLACING: [&str; 3] = ["select_slave", "send_slaveof_noone", "wait_promot
 
 /// Talks with one sentinel as long as the daemon runs.
 pub(super) async fn talk(
+    shared: Arc<Shared>,
     remote: Arc<Remote>,
     sentinels: Arc<Sentinels>,
     from: Address,
@@ -42,7 +43,7 @@ pub(super) async fn talk(
         loop {
             let said = match &mut link {
                 Some(link) => ask(link, &sentinels.service, rounds).await,
-                None => match connect(&target).await {
+                None => match connect(&shared, &target).await {
                     Ok(connected) => ask(link.insert(connected), &sentinels.service, rounds).await,
                     Err(error) => Err(silence(&error)),
                 },
@@ -82,10 +83,11 @@ async fn next(events: &mut Option<PubSubStream>) -> Option<redis::Msg> {
 }
 
 /// Listens before anything is asked, so that no event is missed.
-async fn connect(target: &Target) -> RedisResult<Link> {
-    let mut connection = crate::l2::connect(target).await?;
+async fn connect(shared: &Shared, target: &Target) -> RedisResult<Link> {
+    let explained = |error| crate::l2::dial::explained(error, target);
+    let mut connection = crate::l2::dial::connection(target, shared).await.map_err(explained)?;
     let listening = async {
-        let mut subscription = crate::l2::client(target)?.get_async_pubsub().await?;
+        let mut subscription = crate::l2::dial::subscription(target, shared).await?;
         subscription.psubscribe(&EVENTS[..]).await?;
         Ok(subscription.into_on_message())
     };

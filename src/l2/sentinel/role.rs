@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Note;
 use crate::config::{Address, Target};
-use crate::shared::Remote;
+use crate::shared::{Remote, Shared};
 
 const PACE: Duration = Duration::from_millis(500);
 /// As long as it does not lead.
@@ -25,6 +25,7 @@ pub(super) enum Role {
 
 /// Asks whoever is the subject, as long as the daemon runs.
 pub(super) async fn examine(
+    shared: Arc<Shared>,
     remote: Arc<Remote>,
     mut subjects: watch::Receiver<Option<(Address, Arc<Target>)>>,
     notes: mpsc::Sender<Note>,
@@ -42,7 +43,7 @@ pub(super) async fn examine(
             }
         };
         let role = tokio::select! {
-            role = role_of(&mut connection, &target) => role,
+            role = role_of(&shared, &mut connection, &target) => role,
             _ = subjects.changed() => {
                 connection = None;
                 continue;
@@ -63,11 +64,11 @@ pub(super) async fn examine(
     }
 }
 
-async fn role_of(connection: &mut Option<MultiplexedConnection>, target: &Target) -> Role {
+async fn role_of(shared: &Shared, connection: &mut Option<MultiplexedConnection>, target: &Target) -> Role {
     let role = async {
         let connection = match connection {
             Some(connection) => connection,
-            None => connection.insert(crate::l2::connect(target).await?),
+            None => connection.insert(crate::l2::dial::connection(target, shared).await?),
         };
         // It says what ROLE says, and every user may ask it.
         redis::cmd("HELLO").query_async(connection).await
