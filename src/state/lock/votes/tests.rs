@@ -75,16 +75,16 @@ fn what_lacks_is_told() {
 fn a_lock_is_extended_and_released_by_a_majority_and_lost_where_there_can_be_none() {
     let two: &[u8] = b":2\r\n";
     let (one, none): (&[u8], &[u8]) = (b":1\r\n", b":0\r\n");
-    let cases: [(&[&'static [u8]], Result<i64, Verdict>); 5] = [
-        (&[none, none, none, LOST, LOST], Ok(0)),
-        (&[two, one, one, none], Ok(1)),
-        (&[two, two, none, none, none], Ok(0)),
-        (&[none, none, LOST, LOST, LOST], Err(Verdict::Lost)),
-        (&[LOST, LOST, LOST], Err(Verdict::Lost)),
+    let cases = [
+        (vec![none, none, none, LOST, LOST], Ok(0)),
+        (vec![two, one, one, none], Ok(1)),
+        (vec![two, two, none, none, none], Ok(0)),
+        (vec![none, none, LOST, LOST, LOST], Err(Verdict::Lost)),
+        (vec![LOST, LOST, LOST], Err(Verdict::Lost)),
     ];
     for (frames, expected) in cases {
-        assert_eq!(released(five(), &five_of(frames)), expected, "{frames:?}");
-        assert_eq!(extended(five(), &five_of(frames)).is_ok(), expected.is_ok());
+        assert_eq!(released(five(), &five_of(&frames)), expected, "{frames:?}");
+        assert_eq!(extended(five(), &five_of(&frames)).is_ok(), expected.is_ok());
     }
     assert!(released(five(), &five_of(&[none, none, LOST, LOST])).is_err_and(|verdict| verdict.is_lack()));
     assert_eq!(forced(five(), &five_of(&[none, one, none])), Ok(true));
