@@ -107,7 +107,9 @@ impl Config {
             (Driver::RedisSentinel, _) => self.residence_by_sentinel(section, name, url),
             (Driver::RedisCluster, Some(url)) => target::of_cluster(name, url).map(Residence::Own),
             (Driver::RedisCluster, None) => match self.upstream.url.as_ref() {
-                Some(url) if !self.is_embedded() => target::of_cluster(name, url).map(|_| Residence::Shared),
+                Some(url) if !self.is_embedded() => {
+                    target::of_cluster("upstream.url", url).map(|_| Residence::Shared)
+                }
                 _ => Err(Error::new(
                     format!("{section}.driver = \"redis-cluster\", and no cluster is set"),
                     format!("set {name}, for example redis-cluster://10.0.0.1:6379,10.0.0.2:6379"),

@@ -229,8 +229,13 @@ impl Session {
         let known = Worker::knows_script(&link, &call);
         let detour = Detour::new(worker.now());
         let script = Box::new(OneScript { runner, seq, call, writes, then, detour });
-        let encode = |script: &Box<OneScript>, out: &mut Vec<u8>| script.call.append_to(known, out);
-        link.send_with(worker, script, encode, Expect::OneScript, Group::State);
+        link.send_with(
+            worker,
+            script,
+            |script, out| script.call.append_to(known, out),
+            Expect::OneScript,
+            Group::State,
+        );
         Step::Next
     }
 

@@ -1,13 +1,13 @@
 //! What L1 keeps of shared-state commands: VALIDATE's answers and denials of CHECK are as coherent as reads, and what
 //! they say is true at the moment when it is said.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::kit::{
-    HitsCount, SOON, Scripted, Setup, elements, frame_within, number, ok, owned, pipeline, rounds, show,
-    two_workers, warm, words,
+    HitsCount, SOON, Scripted, Setup, all_see_despite, elements, frame_within, is_request, number, ok, owned,
+    pipeline, rounds, show, two_workers, warm, words,
 };
-use crate::support::fake_l2::{Links, Side, Way, invalidate};
+use crate::support::fake_l2::{Frame, Links, Side, Way, invalidate};
 use crate::support::{Client, PATIENCE};
 
 const NIL: &str = "$-1\r\n";
@@ -362,6 +362,70 @@ fn a_denial_that_ends_before_its_turn_is_asked_for_again() {
         let replies = pipeline(&mut session, &commands);
         assert_eq!(integers(&replies[1])[0], 1, "its window has ended");
         assert_eq!(show(&replies[2]), "+PONG\r\n");
+    }
+}
+
+#[test]
+fn a_session_that_ends_before_its_turn_is_asked_for_again() {
+    let setup = Setup::new();
+    let mut session = setup.daemon.client();
+    let late = "local t repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > ARGV[1] + 0 return 1";
+    for _ in 0..3 {
+        let token = login(&mut session, "IDLE 400");
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        // Its key outlives what stands in it, and so does the entry.
+        let mut direct = setup.direct();
+        for key in elements(&direct.call(&words("KEYS session:*"))) {
+            direct.call(&owned(&["PERSIST", &key]));
+        }
+        let look = owned(&["SESSION.VALIDATE", &token, "NOTOUCH"]);
+        kept(&setup, &mut session, &look);
+        let end_ms = (created.as_millis() + 450).to_string();
+        let commands = [owned(&["EVAL", late, "0", &end_ms]), look, words("PING")];
+        let replies = pipeline(&mut session, &commands);
+        assert_eq!(show(&replies[1]), NIL, "it ended before");
+        assert_eq!(show(&replies[2]), "+PONG\r\n");
+    }
+}
+
+#[test]
+fn behind_a_write_of_its_key_a_check_goes_to_redis_without_waiting_for_the_reply() {
+    let l2 = Scripted::new();
+    let mut session = l2.daemon.client();
+    let check = words("RATELIMIT.CHECK job s LIMIT 1 WINDOW 60000");
+    warm(&l2.daemon, &mut session, &check.iter().map(String::as_str).collect::<Vec<_>>());
+    // The key is the first word behind script and count; RESET has no argument but the time.
+    let is_reset = |words: usize| words == 5;
+    let of_key = |frame: &Frame| frame.args.get(3).is_some_and(|key| key == b"ratelimit:job:s");
+    let is_check = move |frame: &Frame| is_request(frame) && of_key(frame) && !is_reset(frame.args.len());
+    let checks = l2.fake.count(is_check);
+    let resets = l2.fake.hold(Side::Reply, move |frame| of_key(frame) && is_reset(frame.args.len()));
+    session.send(&words("RATELIMIT.RESET job s"));
+    session.send(&check);
+    let reset = resets.next();
+    l2.fake.await_count("the check", checks + 1, is_check);
+    reset.pass();
+    assert_eq!(show(&session.read_frame()), ":1\r\n");
+    assert_eq!(integers(&session.read_frame())[0], 1, "reset before");
+}
+
+#[test]
+fn what_is_kept_is_no_older_than_what_its_session_has_read() {
+    let l2 = Scripted::new();
+    let mut session = l2.daemon.client();
+    for _ in 0..10 {
+        let token = login(&mut session, "");
+        let look = ["SESSION.VALIDATE", &token, "NOTOUCH"];
+        warm(&l2.daemon, &mut session, &look);
+        let pushes = l2.fake.hold(Side::Push, |frame| frame.tracked);
+        let mut direct = l2.direct();
+        for key in elements(&direct.call(&words("KEYS session:*"))) {
+            direct.call(&owned(&["DEL", &key]));
+        }
+        let strict = [&look[..], &["STRICT"]].concat();
+        assert_eq!(show(&session.call(&strict)), NIL);
+        let after = "a strict validation";
+        all_see_despite(pushes, std::slice::from_mut(&mut session), &look, NIL.as_bytes(), after);
     }
 }
 
