@@ -159,7 +159,10 @@ fn of_upstream(upstream: &Upstream) -> Result<ClientConfig, Error> {
 /// What tells that a file has changed, of all files that the configuration names. Follows links, as those are exchanged
 /// where secrets are mounted.
 #[derive(PartialEq, Eq, Clone)]
-pub struct Look(Vec<Option<(u64, u64, i64, i64, u64)>>);
+pub struct Look(Vec<Option<Stamp>>);
+
+/// Device, inode, time of change (seconds, nanoseconds), size.
+type Stamp = (u64, u64, i64, i64, u64);
 
 impl Look {
     pub fn at(config: &Config) -> Look {

@@ -241,10 +241,7 @@ impl Session {
         st: &mut State,
         row: &'static Row,
     ) -> Step {
-        loop {
-            let Some(part) = st.course().dividing.as_mut().and_then(|joined| joined.parts.pop_front()) else {
-                break;
-            };
+        while let Some(part) = st.course().dividing.as_mut().and_then(|joined| joined.parts.pop_front()) {
             let before = st.next_seq();
             let step = self.send_part(worker, st, &part, row);
             match step {

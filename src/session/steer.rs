@@ -233,7 +233,8 @@ impl Session {
         }
         let takes_a_link =
             !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
-        if takes_a_link && !(row.route == Route::BlockingIfAsked && !row.is_blocking(&request.args)) {
+        let waits = row.route != Route::BlockingIfAsked || row.is_blocking(&request.args);
+        if takes_a_link && waits {
             return Some(self.refuse(
                 worker,
                 st,

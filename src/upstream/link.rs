@@ -12,17 +12,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::handshake::{self, Login, Refusal};
 use super::pending::{Expect, Failure, Pending};
 use super::pinned::PinnedState;
-use super::redirects::Again;
 use super::{LinkSet, replies};
 use crate::cache::Lease;
 use crate::clock::Moment;
 use crate::command::Group;
-use crate::net::{BIG_PIECE_BYTES, Incoming, OutBuf, Stream};
+use crate::net::{Incoming, OutBuf, Stream};
 use crate::resp::ReplyScanner;
 use crate::session::Session;
 use crate::worker::{Told, Worker};
