@@ -159,7 +159,10 @@ fn of_upstream(upstream: &Upstream) -> Result<ClientConfig, Error> {
 /// What tells that a file has changed, of all files that the configuration names. Follows links, as those are exchanged
 /// where secrets are mounted.
 #[derive(PartialEq, Eq, Clone)]
-pub struct Look(Vec<Option<(u64, u64, i64, i64, u64)>>);
+pub struct Look(Vec<Option<Stamp>>);
+
+/// Device and inode, when it was written, its length.
+type Stamp = (u64, u64, i64, i64, u64);
 
 impl Look {
     pub fn at(config: &Config) -> Look {
@@ -172,12 +175,7 @@ impl Look {
             &upstream.tls_key_file,
             &upstream.tls_ca_file,
         ];
-        let stamp = |m: Metadata| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size());
+        let stamp = |m: Metadata| -> Stamp { (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size()) };
         Look(files.into_iter().flatten().map(|path| std::fs::metadata(path).ok().map(stamp)).collect())
-    }
-
-    /// Whether there is nothing to look at.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
