@@ -40,7 +40,7 @@ impl Setup {
         config.upstream.url = Some(Secret::new("redis://127.0.0.1:6379"));
         let residences = config.residences().expect("a URL");
         let (mailbox, _) = tokio::sync::mpsc::channel(1);
-        let shared = Arc::new(Shared::new(Live::new(config), residences, vec![mailbox]));
+        let shared = Arc::new(Shared::new(Live::new(config), residences, Default::default(), vec![mailbox]));
         let cache = shared.cache.clone().expect("L1 is on");
         let lease = shared.new_lease(0);
         let now = Moment::now();

@@ -161,7 +161,7 @@ fn of_upstream(upstream: &Upstream) -> Result<ClientConfig, Error> {
 #[derive(PartialEq, Eq, Clone)]
 pub struct Look(Vec<Option<Stamp>>);
 
-/// Device, inode, time of change (seconds, nanoseconds), size.
+/// Device and inode, when it was written, its length.
 type Stamp = (u64, u64, i64, i64, u64);
 
 impl Look {
@@ -175,12 +175,7 @@ impl Look {
             &upstream.tls_key_file,
             &upstream.tls_ca_file,
         ];
-        let stamp = |m: Metadata| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size());
+        let stamp = |m: Metadata| -> Stamp { (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size()) };
         Look(files.into_iter().flatten().map(|path| std::fs::metadata(path).ok().map(stamp)).collect())
-    }
-
-    /// Whether there is nothing to look at.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
