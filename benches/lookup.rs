@@ -42,7 +42,7 @@ impl Setup {
         let (mailbox, _) = tokio::sync::mpsc::channel(1);
         let shared = Arc::new(Shared::new(Live::new(config), residences, Default::default(), vec![mailbox]));
         let cache = shared.cache.clone().expect("L1 is on");
-        let lease = shared.new_lease(0);
+        let lease = shared.new_lease(0, 0);
         let now = Moment::now();
         lease.prove(now);
         let key = |i| format!("{prefix}:{i:012}");
