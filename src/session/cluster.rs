@@ -11,8 +11,8 @@ use super::input::Step;
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row, SLOTS};
 use crate::resp;
-use crate::shared::Topology;
-use crate::upstream::{Expect, Failure, Frame, Link, LinkSet};
+use crate::shared::{Cluster, Topology};
+use crate::upstream::{Expect, Failure, Frame, Link, LinkSet, Upstream};
 use crate::worker::Worker;
 
 /// A cursor's lowest bits are the lowest slot of the node that it is of.
@@ -26,6 +26,7 @@ impl Session {
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
+        cluster: &Cluster,
         request: Request<'_>,
         row: &'static Row,
     ) -> Option<Step> {
@@ -34,7 +35,7 @@ impl Session {
         }
         match row.name {
             "SCAN" => self.scan(worker, st, request, row),
-            "WAIT" | "WAITAOF" => Some(self.wait_for_all(worker, st, request)),
+            "WAIT" | "WAITAOF" => Some(self.wait_for_all(worker, st, cluster, request)),
             "CLUSTER|COUNTKEYSINSLOT" | "CLUSTER|GETKEYSINSLOT" => {
                 let slot = request.args.get(2).and_then(resp::strict_integer)?;
                 let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)?;
@@ -136,14 +137,29 @@ impl Session {
         )
     }
 
-    // WAIT is about every node: the session may have written to each.
+    // WAIT is about every node that the session has written to.
 
-    fn wait_for_all(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, request: Request<'_>) -> Step {
+    fn wait_for_all(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        cluster: &Cluster,
+        request: Request<'_>,
+    ) -> Step {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let whole = worker.links_of(&st.identity.user, st.identity.db);
-        let nodes = worker.nodes_of(&whole.upstream);
+        let mut nodes = st.lanes.written_to();
+        // What was written to a node that serves nothing any more, or left the session, may be lost.
+        let serves = |node: &Rc<Upstream>| cluster.topology().serves(&node.remote);
+        if st.lanes.take_lost() || !nodes.iter().all(serves) {
+            self.fail_here(worker, st, &Failure::Unknown);
+            return Step::Next;
+        }
+        if nodes.is_empty() {
+            let whole = worker.links_of(&st.identity.user, st.identity.db);
+            nodes.extend(worker.any_node_of(&whole.upstream).ok());
+        }
         let seq = st.take_place(Waits::Reply);
         let (session, worker) = (self.clone(), worker.clone());
         let user = st.identity.user.clone();

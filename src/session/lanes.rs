@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::cache::{Stripe, StripeSet};
-use crate::upstream::Link;
+use crate::upstream::{Link, Upstream};
 
 /// A link, and the number behind the session's last request on it.
 #[derive(Default)]
@@ -88,15 +90,20 @@ pub(super) struct Lanes {
 /// Where the session has written, for WAIT: replicas of another server know nothing of it.
 #[derive(Default)]
 struct Written {
-    link: Option<Rc<Link>>,
+    /// The newest one to each server; the newest of all is the last.
+    links: SmallVec<[Rc<Link>; 1]>,
     /// An earlier link is gone.
     lost: bool,
 }
 
+/// Not by us, because nobody used it.
+fn is_lost(link: &Rc<Link>) -> bool {
+    !link.is_usable() && !link.is_retired()
+}
+
 impl Written {
-    /// Not by us, because nobody used it.
     fn is_lost(&self) -> bool {
-        self.lost || self.link.as_ref().is_some_and(|link| !link.is_usable() && !link.is_retired())
+        self.lost || self.links.iter().any(is_lost)
     }
 }
 
@@ -104,9 +111,21 @@ impl Lanes {
     /// A request that may write goes there.
     #[inline]
     pub(super) fn note_written(&mut self, link: &Rc<Link>) {
-        if !self.written.link.as_ref().is_some_and(|written| Rc::ptr_eq(written, link)) {
-            self.written = Written { lost: self.written.is_lost(), link: Some(link.clone()) };
+        let written = &mut self.written;
+        if written.links.last().is_some_and(|last| Rc::ptr_eq(last, link)) {
+            return;
         }
+        let same = |known: &Rc<Link>| Rc::ptr_eq(&known.set.upstream, &link.set.upstream);
+        if let Some(at) = written.links.iter().position(same) {
+            written.lost |= is_lost(&written.links[at]);
+            written.links.remove(at);
+        }
+        written.links.push(link.clone());
+    }
+
+    /// The servers that the session has written to.
+    pub(super) fn written_to(&self) -> Vec<Rc<Upstream>> {
+        self.written.links.iter().map(|link| link.set.upstream.clone()).collect()
     }
 
     /// Whether a link is gone that the session wrote on, since this was asked.

@@ -63,6 +63,7 @@ impl OneScript {
         };
         match links.and_then(|links| links.plain(&worker, false)) {
             Ok(link) => {
+                self.runner.session.wrote_on(&link);
                 self.detour.ask(&worker, &link);
                 link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State);
             }

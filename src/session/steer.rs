@@ -12,7 +12,7 @@ use crate::command::{self, Group, Local, Route, Row, Slots};
 use crate::resp::{Args, RequestScan, RequestScanner};
 use crate::shared::Cluster;
 use crate::state::Call;
-use crate::upstream::{ASKING, Expect, Failure, LinkSet, Moved, Redirect};
+use crate::upstream::{ASKING, Expect, Failure, Link, LinkSet, Moved, Redirect};
 use crate::worker::Worker;
 
 /// A session's way through a cluster.
@@ -52,6 +52,11 @@ impl Session {
         st.course().held_until = until;
     }
 
+    /// A request that may write was sent on this link after another node had not served it.
+    pub fn wrote_on(&self, link: &Rc<Link>) {
+        self.state.borrow_mut().lanes.note_written(link);
+    }
+
     /// Turns to the node that is to answer; or answers. `None`: the request goes on as before one Redis.
     pub(super) fn steer(
         self: &Rc<Self>,
@@ -87,7 +92,7 @@ impl Session {
             _ => row.slots(&request.args),
         };
         if st.pin.is_none()
-            && let Some(step) = self.of_the_whole(worker, st, request, row)
+            && let Some(step) = self.of_the_whole(worker, st, cluster, request, row)
         {
             return Some(step);
         }

@@ -101,7 +101,10 @@ async fn go_elsewhere(
         _ => links.plain(&worker, resp3),
     });
     match link {
-        Ok(link) => send_block(&worker, &link, &block),
+        Ok(link) => {
+            block.borrow().asker.session.wrote_on(&link);
+            send_block(&worker, &link, &block);
+        }
         Err(failure) => {
             let len = block.borrow().wires.len();
             (0..len).for_each(|_| block_failed(&worker, &block, failure.clone()));

@@ -257,6 +257,9 @@ impl Displaced {
                 if asking {
                     link.send(worker, ASKING, Expect::Nobody, Group::Other);
                 }
+                if let Some(asker) = self.expect.asker() {
+                    asker.session.wrote_on(&link);
+                }
                 let wire = self.again.wire.clone();
                 link.send_again(worker, &wire, self.expect, self.group, Some(self.again));
             }

@@ -79,6 +79,11 @@ impl RedisCluster {
         format!("redis-cluster://{}", hosts.join(","))
     }
 
+    /// The ports of all nodes.
+    pub fn peers(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.redis.port).collect()
+    }
+
     /// How many nodes, masters first.
     pub fn len(&self) -> usize {
         self.nodes.len()

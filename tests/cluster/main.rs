@@ -1,0 +1,159 @@
+//! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod load;
+
+use std::time::{Duration, Instant};
+
+use load::{HOT, Load};
+use support::cluster::RedisCluster;
+use support::{Client, Daemon, eventually};
+
+/// `cache.max_staleness_ms` as it is by default.
+const STALENESS_MAX: Duration = Duration::from_secs(1);
+
+fn rounds(otherwise: usize) -> usize {
+    std::env::var("CLUSTER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Reads until L1 answers.
+fn until_it_hits(daemon: &Daemon, client: &mut Client, key: &str, expected: &str) {
+    eventually("a read hits", || {
+        let before = daemon.stat("l1_hits");
+        assert_eq!(client.text(&["GET", key]), expected);
+        daemon.stat("l1_hits") > before
+    });
+}
+
+#[test]
+fn a_key_that_was_missing_is_seen_although_its_slot_moves_away() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    for round in 0..4 {
+        let key = format!("missing:{round}");
+        let slot = cluster.slot(&key);
+        let to = (cluster.owner(slot) + 1) % 3;
+        until_it_hits(&daemon, &mut client, &key, "$-1");
+        cluster.begin_move(slot, to);
+        let mut new_home = cluster.client(to);
+        assert_eq!(new_home.text(&["ASKING"]), "+OK");
+        assert_eq!(new_home.text(&["SET", &key, "there"]), "+OK");
+        let written = Instant::now();
+        while client.text(&["GET", &key]) != "$there" {
+            assert!(written.elapsed() < STALENESS_MAX, "round {round}: it is still missing");
+        }
+        // While the slot moves, and behind a transaction, everything is where it is.
+        assert_eq!(client.text(&["SET", &key, "mine"]), "+OK");
+        assert_eq!(client.text(&["GET", &key]), "$mine");
+        assert_eq!(transaction(&mut client, &key), ["+OK", "+QUEUED", "+QUEUED"]);
+        cluster.end_move(slot, to);
+        assert_eq!(client.text(&["GET", &key]), "$from a transaction");
+        // It moves back whole, and is written there by another client.
+        assert_eq!(client.text(&["DEL", &key]), ":1");
+        until_it_hits(&daemon, &mut client, &key, "$-1");
+        cluster.move_slot(slot, (to + 2) % 3);
+        assert_eq!(cluster.ask_owner(&key, &["SET", &key, "back"]), "+OK");
+        let written = Instant::now();
+        while client.text(&["GET", &key]) != "$back" {
+            assert!(written.elapsed() < STALENESS_MAX, "round {round}: it is missing again");
+        }
+    }
+}
+
+/// A whole block, as pipelines send it.
+fn transaction(client: &mut Client, key: &str) -> [String; 3] {
+    client.send(&["MULTI"]);
+    client.send(&["SET", key, "from a transaction"]);
+    client.send(&["GET", key]);
+    client.send(&["EXEC"]);
+    let replies = [(); 3].map(|()| String::from_utf8_lossy(&client.read_frame()).trim_end().to_owned());
+    let executed = String::from_utf8(client.read_frame()).unwrap();
+    assert_eq!(executed, "*2\r\n+OK\r\n$18\r\nfrom a transaction\r\n");
+    replies
+}
+
+#[test]
+fn whoever_waits_for_an_element_follows_its_slot() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let slot = cluster.slot("queue");
+    client.send(&["BLPOP", "queue", "0"]);
+    let mut other = daemon.client();
+    eventually("it waits", || other.text(&["CLIENT", "LIST"]).contains("cmd=blpop"));
+    cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
+    assert_eq!(other.text(&["RPUSH", "queue", "element"]), ":1");
+    assert_eq!(String::from_utf8(client.read_frame()).unwrap(), "*2\r\n$5\r\nqueue\r\n$7\r\nelement\r\n");
+}
+
+#[test]
+fn a_transaction_whose_slot_moves_is_executed_whole_or_not_at_all() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let slot = cluster.slot("{t}a");
+    assert_eq!(client.text(&["WATCH", "{t}a"]), "+OK");
+    assert_eq!(client.text(&["MULTI"]), "+OK");
+    assert_eq!(client.text(&["INCR", "{t}a"]), "+QUEUED");
+    cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
+    assert!(client.text(&["INCR", "{t}b"]).starts_with("-TRYAGAIN "));
+    assert!(client.text(&["EXEC"]).starts_with("-EXECABORT "));
+    assert_eq!(client.text(&["MGET", "{t}a", "{t}b"]), "*2\r\n$-1\r\n$-1");
+    // Once more, at the new place.
+    assert_eq!(client.text(&["MULTI"]), "+OK");
+    assert_eq!(client.text(&["INCR", "{t}a"]), "+QUEUED");
+    assert_eq!(client.text(&["EXEC"]), "*1\r\n:1");
+}
+
+#[test]
+fn while_slots_move_under_load_nothing_goes_astray_and_nothing_stale_is_shown() {
+    let cluster = RedisCluster::start_with_replicas(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let load = Load::run(&cluster, &daemon, |load| {
+        for round in 0..rounds(1) {
+            for key in (0..HOT).step_by(2) {
+                let slot = cluster.slot(&load::key(key));
+                let to = (cluster.owner(slot) + 1 + round % 2) % 3;
+                cluster.begin_move(slot, to);
+                load.go_on_for(Duration::from_millis(30));
+                while cluster.move_keys(slot, to, 1) > 0 {}
+                cluster.end_move(slot, to);
+            }
+            load.go_on_for(Duration::from_millis(500));
+        }
+    });
+    load.expect_sound(&cluster, &daemon);
+    assert!(daemon.stat("redirects") > 0, "no request met a slot on its way");
+}
+
+#[test]
+fn while_masters_change_under_load_nothing_goes_astray_and_nothing_stale_is_shown() {
+    let mut cluster = RedisCluster::start_with_replicas(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    for round in 0..rounds(1) {
+        // On request, one after the other.
+        let load = Load::run(&cluster, &daemon, |load| {
+            for shard in 0..3 {
+                let replica = if cluster.is_master(shard) { shard + 3 } else { shard };
+                cluster.fail_over_to(replica, &[]);
+                load.go_on_for(Duration::from_millis(300));
+            }
+        });
+        load.expect_sound(&cluster, &daemon);
+        // A master dies.
+        let dead = if cluster.is_master(round % 3) { round % 3 } else { round % 3 + 3 };
+        let cluster_of_load = cluster.peers();
+        let load = Load::run_with(cluster_of_load, &daemon, |load| {
+            load.go_on_for(Duration::from_millis(300));
+            cluster.kill(dead);
+            cluster.settle();
+            load.go_on_for(Duration::from_secs(1));
+        });
+        cluster.restart(dead);
+        cluster.settle();
+        load.expect_sound(&cluster, &daemon);
+    }
+}
