@@ -53,7 +53,6 @@ choice! {
         Redis = "redis",
         /// A Redis whose master sentinels know: the URL must name them.
         RedisSentinel = "redis-sentinel",
-        /// Not in this release.
         RedisCluster = "redis-cluster",
         /// The embedded engine: for `[cache]` in the place of a Redis, for the other sections also beside one.
         Memory = "memory",
@@ -233,7 +232,7 @@ section! {
 section! {
     /// The cache in this process (L1).
     Cache {
-        /// "auto" (what the URL names), "redis", "redis-sentinel", or "none" (no L1).
+        /// "auto" (what the URL names), "redis", "redis-sentinel", "redis-cluster", or "none" (no L1).
         driver: Driver = Driver::Auto, Restart;
         /// Whether replies are cached at all.
         l1: bool = true, Restart;
@@ -331,7 +330,7 @@ section! {
 section! {
     /// LOCK.* commands.
     Lock {
-        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "redis-cluster", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -352,7 +351,7 @@ section! {
 section! {
     /// SESSION.* commands: logins of users.
     Session {
-        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "redis-cluster", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -372,7 +371,7 @@ section! {
 section! {
     /// PRESENCE.* commands: who is online.
     Presence {
-        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (disabled).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "redis-cluster", "memory" (this process alone), or "none" (disabled).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;
@@ -388,7 +387,7 @@ section! {
 section! {
     /// RATELIMIT.* and CL.THROTTLE commands.
     Ratelimit {
-        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "memory" (this process alone), or "none" (all is allowed).
+        /// "auto" (url_override's, else the cache's), "redis", "redis-sentinel", "redis-cluster", "memory" (this process alone), or "none" (all is allowed).
         driver: Driver = Driver::Auto, Restart;
         /// Put before the whole key.
         prefix: String = String::new(), Restart;

@@ -104,7 +104,7 @@ class Fleet:
         return self.serve("redis-server", lambda port: [
             "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
             "--maxclients", str(CLIENTS_MAX), "--enable-debug-command", "yes", "--dir", self.directory.name,
-            *options])
+            *options], question=("PING",))  # a node without slots has no other answer
 
     def twemproxy(self, upstream):
         def command(port):
@@ -143,15 +143,15 @@ class Fleet:
             sys.executable, os.path.join(HERE, "relay.py"), str(port), str(upstream), str(delay_us)])
         return port
 
-    def serve(self, name, command, env=None):
-        """Starts a server and waits until it answers a GET; another port if someone took the first."""
+    def serve(self, name, command, env=None, question=("GET", "ready?")):
+        """Starts a server and waits until it answers; another port if someone took the first."""
         for _ in range(START_TRIES):
             port = free_port()
             log_path = os.path.join(self.directory.name, f"{name}-{port}.log")
             with open(log_path, "w") as log:
                 process = self.spawn(command(port), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
             process.log_path = log_path
-            if answers(process, port):
+            if answers(process, port, question):
                 return process, port
             end(process)
         raise StartError(f"{name} did not answer on 127.0.0.1:{port} after {START_TRIES} starts; it wrote:\n"
@@ -164,12 +164,12 @@ class Fleet:
         return process
 
 
-def answers(process, port):
+def answers(process, port, question):
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
         try:
             client = Client(port)
-            client.call("GET", "ready?")
+            client.call(*question)
             client.close()
             return process.poll() is None
         except (OSError, ReplyError):
