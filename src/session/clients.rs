@@ -273,7 +273,7 @@ impl Session {
             self.unblock_embedded(worker, seq, id, by_error);
             return Step::Wait(Park::Turn);
         }
-        let find = move |there: &Rc<Worker>| there.session(id).and_then(|s| s.blocked_link_id());
+        let find = move |there: &Rc<Worker>| there.session(id).and_then(|s| s.blocked_link());
         self.on_all_workers(worker, find, move |here, session, found| {
             let remote = found.into_iter().flatten().next();
             session.unblock_remote(here, seq, remote, by_error);
@@ -294,17 +294,29 @@ impl Session {
         });
     }
 
-    /// L2's id of the link on which this session is blocked.
-    fn blocked_link_id(&self) -> Option<i64> {
+    /// The link on which this session is blocked: the node that it leads to, and that node's id of it.
+    fn blocked_link(&self) -> Option<(u32, i64)> {
         let st = self.state.borrow();
-        st.pin.as_ref().filter(|pin| pin.is_blocked()).map(|pin| pin.link.remote_id.get())
+        let link = &st.pin.as_ref().filter(|pin| pin.is_blocked())?.link;
+        Some((link.set.upstream.remote.number, link.remote_id.get()))
     }
 
-    fn unblock_remote(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, remote: Option<i64>, by_error: bool) {
-        let Some(remote) = remote else { return self.answer(worker, seq, Frame::Borrowed(b":0\r\n")) };
+    fn unblock_remote(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        seq: u64,
+        blocked: Option<(u32, i64)>,
+        by_error: bool,
+    ) {
+        let Some((node, remote)) = blocked else {
+            return self.answer(worker, seq, Frame::Borrowed(b":0\r\n"));
+        };
         let how: &[u8] = if by_error { b"ERROR" } else { b"TIMEOUT" };
         let wire = resp::encode_request(&[b"CLIENT", b"UNBLOCK", remote.to_string().as_bytes(), how]);
-        let links = self.state.borrow().links.clone();
+        let links = {
+            let st = self.state.borrow();
+            self.links_to_node(worker, &st, node)
+        };
         match links.plain(worker, false) {
             Ok(link) => link.send(worker, &wire, Expect::Reply(self.asker(seq)), Group::Local),
             Err(failure) => self.fail(worker, seq, failure),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::dispatch::{Outgoing, Request};
+use super::dispatch::{Outgoing, Request, note_pause};
 use super::input::Step;
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row, SLOTS};
@@ -36,6 +36,7 @@ impl Session {
         match row.name {
             "SCAN" => self.scan(worker, st, request, row),
             "WAIT" | "WAITAOF" => Some(self.wait_for_all(worker, st, cluster, request)),
+            "CLIENT|PAUSE" | "CLIENT|UNPAUSE" => Some(self.pause_all(worker, st, request, row)),
             "CLUSTER|COUNTKEYSINSLOT" | "CLUSTER|GETKEYSINSLOT" => {
                 let slot = request.args.get(2).and_then(resp::strict_integer)?;
                 let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)?;
@@ -160,6 +161,34 @@ impl Session {
             let whole = worker.links_of(&st.identity.user, st.identity.db);
             nodes.extend(worker.any_node_of(&whole.upstream).ok());
         }
+        self.ask_each_alone(worker, st, nodes, request)
+    }
+
+    /// PAUSE may hold back what stands on other links.
+    fn pause_all(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        request: Request<'_>,
+        row: &Row,
+    ) -> Step {
+        if st.is_waiting() {
+            return Step::Again(Park::Until(st.next_seq()));
+        }
+        note_pause(worker, row, &request.args);
+        let whole = worker.links_of(&st.identity.user, st.identity.db);
+        let nodes = worker.nodes_of(&whole.upstream);
+        self.ask_each_alone(worker, st, nodes, request)
+    }
+
+    /// The answer is the one that says least.
+    fn ask_each_alone(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        nodes: Vec<Rc<Upstream>>,
+        request: Request<'_>,
+    ) -> Step {
         let seq = st.take_place(Waits::Reply);
         let (session, worker) = (self.clone(), worker.clone());
         let user = st.identity.user.clone();
@@ -201,7 +230,7 @@ fn ask_alone(
     Ok((link, answer))
 }
 
-/// The one that says less: an error, the lower number, or numbers.
+/// The one that says less: an error, the lower number, or numbers. Of two that say OK, either.
 fn lesser(known: Option<Bytes>, frame: Bytes) -> Bytes {
     let Some(known) = known.filter(|known| !frame.starts_with(b"-") || known.starts_with(b"-")) else {
         return frame;
@@ -210,7 +239,7 @@ fn lesser(known: Option<Bytes>, frame: Bytes) -> Bytes {
         Some(elements) => elements.into_iter().map(|e| resp::parse_integer(e).unwrap_or(0)).collect(),
         None => vec![resp::parse_integer(frame).unwrap_or(0)],
     };
-    if known.starts_with(b"-") {
+    if known.starts_with(b"-") || known.starts_with(b"+") {
         return known;
     }
     let least: Vec<i64> = numbers(&known).into_iter().zip(numbers(&frame)).map(|(a, b)| a.min(b)).collect();

@@ -50,7 +50,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// While L2 holds writes back, they keep off the links of reads.
-fn note_pause(worker: &Worker, row: &Row, args: &Args<'_>) {
+pub(super) fn note_pause(worker: &Worker, row: &Row, args: &Args<'_>) {
     let until = match (row.name, args.get(2), args.get(3)) {
         ("CLIENT|UNPAUSE", ..) => 0,
         ("CLIENT|PAUSE", Some(ms), Some(what)) if what.eq_ignore_ascii_case(b"write") => {

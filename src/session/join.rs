@@ -12,7 +12,7 @@ use super::{Park, Session, State};
 use crate::cache::StripeSet;
 use crate::command::{Effect, Row, Slots, slot};
 use crate::resp::{self, Args, RequestLimits, RequestScan, RequestScanner};
-use crate::upstream::{Aftermath, Expect, Frame};
+use crate::upstream::{Aftermath, Expect, Frame, LinkSet};
 use crate::worker::Worker;
 
 /// How the replies become one.
@@ -290,6 +290,17 @@ impl Session {
         }
     }
 
+    /// The session's links to one node of the cluster.
+    pub(super) fn links_to_node(&self, worker: &Rc<Worker>, st: &State, number: u32) -> Rc<LinkSet> {
+        let whole = worker.links_of(&st.identity.user, st.identity.db);
+        let node = worker.nodes_of(&whole.upstream).into_iter().find(|node| node.remote.number == number);
+        match node {
+            Some(node) => node.set(&st.identity.user, st.identity.db),
+            // There is no cluster, or it has left meanwhile: what it would have said another one knows.
+            None => whole,
+        }
+    }
+
     fn send_to_node(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -298,13 +309,7 @@ impl Session {
         row: &'static Row,
         number: u32,
     ) -> Step {
-        let whole = worker.links_of(&st.identity.user, st.identity.db);
-        let node = worker.nodes_of(&whole.upstream).into_iter().find(|node| node.remote.number == number);
-        let links = match node {
-            Some(node) => node.set(&st.identity.user, st.identity.db),
-            // It has left meanwhile: what it would have said another one knows.
-            None => whole,
-        };
+        let links = self.links_to_node(worker, st, number);
         self.turn_to(st, links);
         let (effect, revokes) = (row.effect_of(&request.args), row.revokes_leases());
         let aftermath = if revokes { Aftermath::RevokeLeases } else { Aftermath::Barrier };

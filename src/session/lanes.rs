@@ -198,6 +198,10 @@ impl Lanes {
         self.elsewhere.iter().map(|(_, plain, script)| plain.until().max(script.until())).max().unwrap_or(0)
     }
 
+    pub(super) fn is_at(&self, node: u32) -> bool {
+        self.node == node
+    }
+
     /// From here on `plain` and `script` are the lanes to this node of a cluster.
     pub(super) fn turn_to(&mut self, node: u32, head: u64) {
         if self.node == node {

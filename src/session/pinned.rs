@@ -154,16 +154,23 @@ impl Session {
         let ended = {
             let mut st = self.state.borrow_mut();
             let over = st.pin.as_ref().is_some_and(|pin| Rc::ptr_eq(&pin.link, link) && pin.has_ended());
-            let ended = if over { st.pin.take() } else { None };
-            if ended.as_ref().is_some_and(|pin| pin.read) {
-                st.passed_all = worker.now();
+            if over {
+                self.give_back_pin(worker, &mut st);
             }
-            ended
+            over
         };
-        if let Some(pin) = ended {
-            self.leave_pin(worker, *pin);
+        if ended {
             worker.resume(self.clone());
         }
+    }
+
+    /// L2 keeps nothing for the session any more.
+    pub(super) fn give_back_pin(&self, worker: &Rc<Worker>, st: &mut State) {
+        let Some(pin) = st.pin.take() else { return };
+        if pin.read {
+            st.passed_all = worker.now();
+        }
+        self.leave_pin(worker, *pin);
     }
 
     /// Gives the link back: for others if its state provably ended, otherwise it is closed.

@@ -66,7 +66,7 @@ impl Runner {
     }
 }
 
-fn not_for_subscribers(row: &Row) -> String {
+pub(super) fn not_for_subscribers(row: &Row) -> String {
     let name = row.name.to_ascii_lowercase();
     format!(
         "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"

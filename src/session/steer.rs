@@ -4,9 +4,12 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::dispatch::Request;
 use super::input::Step;
 use super::join::{Join, Joined};
+use super::scripted::not_for_subscribers;
 use super::{Park, Session, State};
 use crate::command::{self, Group, Local, Route, Row, Slots};
 use crate::resp::{Args, RequestScan, RequestScanner};
@@ -20,6 +23,9 @@ use crate::worker::Worker;
 pub(super) struct Course {
     /// The topology by which the requests were sent that are under way.
     version: u64,
+    /// By the number of a node: the session's links there, as long as topology, user and database are these.
+    links: SmallVec<[(u32, Rc<LinkSet>); 4]>,
+    links_of: (u64, u32, u32),
     /// Requests before this number are being sent to another node than the first one.
     held_until: u64,
     /// Requests that were divided and whose parts have not all been answered, in their order.
@@ -155,13 +161,31 @@ impl Session {
         if let Some(until) = st.lanes.waits_for_any_node(st.head) {
             return Some(Step::Again(Park::Until(until)));
         }
-        match worker.links_of(&st.identity.user, st.identity.db).of_slot(worker, slot) {
+        match self.links_of_slot(worker, st, slot) {
             Ok(links) => {
                 self.turn_to(st, links);
                 None
             }
             Err(failure) => Some(self.failed_here(worker, st, &failure)),
         }
+    }
+
+    fn links_of_slot(&self, worker: &Rc<Worker>, st: &mut State, slot: u16) -> Result<Rc<LinkSet>, Failure> {
+        let Some(cluster) = &worker.shared.l2.cluster else { return Ok(st.links.clone()) };
+        let topology = cluster.topology();
+        let node = topology.owner(slot).map_or(0, |owner| owner.number);
+        let key = (topology.version, st.identity.user.id, st.identity.db);
+        let course = st.course();
+        if course.links_of != key {
+            course.links.clear();
+            course.links_of = key;
+        }
+        if let Some((_, links)) = course.links.iter().find(|(number, _)| *number == node) {
+            return Ok(links.clone());
+        }
+        let links = worker.links_of(&st.identity.user, st.identity.db).of_slot(worker, slot)?;
+        st.course().links.push((links.upstream.remote.number, links.clone()));
+        Ok(links)
     }
 
     /// The links for a request that has its place already.
@@ -182,6 +206,9 @@ impl Session {
     }
 
     pub(super) fn turn_to(&self, st: &mut State, links: Rc<LinkSet>) {
+        if Rc::ptr_eq(&st.links, &links) && st.lanes.is_at(links.upstream.remote.number) {
+            return;
+        }
         let number = if links.upstream.is_whole() { 0 } else { links.upstream.remote.number };
         st.lanes.turn_to(number, st.head);
         st.links = links;
@@ -220,21 +247,31 @@ impl Session {
         let resp3 = st.identity.resp3;
         let pin = st.pin.as_ref()?;
         let (Slots::One(_) | Slots::Many(_)) = slots else { return None };
-        if pin.refuses_other_commands(resp3) || pin.one_shot.is_some() || pin.link.pinned.streaming.get() {
+        if pin.one_shot.is_some() || pin.link.pinned.streaming.get() {
             return None;
         }
         let here = pin.link.set.upstream.remote.number == st.links.upstream.remote.number;
-        if row.route == Route::Subscription {
-            return (!here).then(|| {
-                self.refuse(
-                    worker,
-                    st,
-                    "CROSSSLOT shard channels of one connection must be on one node of the cluster",
-                )
-            });
-        }
         if here || pin.tracks || pin.stays || pin.monitors {
             return None;
+        }
+        // What is under way may end the subscriptions.
+        if st.is_waiting() {
+            return Some(Step::Again(Park::Until(st.next_seq())));
+        }
+        if pin.has_ended() {
+            self.give_back_pin(worker, st);
+            return None;
+        }
+        if row.route == Route::Subscription {
+            return Some(self.refuse(
+                worker,
+                st,
+                "CROSSSLOT shard channels of one connection must be on one node of the cluster",
+            ));
+        }
+        if pin.refuses_other_commands(resp3) {
+            self.error_here(worker, st, &not_for_subscribers(row));
+            return Some(Step::Next);
         }
         let takes_a_link =
             !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
@@ -245,9 +282,6 @@ impl Session {
                 st,
                 "ERR this connection subscribes at another node of the cluster: use another connection for this command",
             ));
-        }
-        if st.is_waiting() {
-            return Some(Step::Again(Park::Until(st.next_seq())));
         }
         Some(self.routed(worker, st, request, row))
     }

@@ -164,7 +164,7 @@ pub(super) fn is_confirmation(frame: &[u8]) -> bool {
 
 /// A request on a link of its own that another node is to answer.
 pub struct Moved {
-    pub wire: Box<[u8]>,
+    pub wire: smallvec::SmallVec<[u8; 128]>,
     pub expect: PinnedExpect,
     pub redirect: Redirect,
 }

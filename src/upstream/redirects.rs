@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::link::Link;
 use super::pending::{Expect, Failure, Frame, Pending};
 use super::{FillEach, LinkSet, Purpose, replies};
@@ -22,14 +24,14 @@ pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// A request that may go to another node.
 pub struct Again {
-    pub wire: Box<[u8]>,
+    pub wire: SmallVec<[u8; 128]>,
     since: Moment,
     redirects: u8,
 }
 
 impl Again {
     pub fn new(wire: &[u8], now: Moment) -> Box<Again> {
-        Box::new(Again { wire: wire.into(), since: now, redirects: 0 })
+        Box::new(Again { wire: SmallVec::from_slice(wire), since: now, redirects: 0 })
     }
 
     fn slot(&self) -> Option<u16> {

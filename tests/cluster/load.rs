@@ -305,7 +305,8 @@ impl Nodes {
             let Some(line) = self.lines.get_mut(&port) else { return false };
             let mut bytes = if asking { encode(&["ASKING"]) } else { Vec::new() };
             bytes.extend(encode(&["SET", key, value]));
-            let Some(reply) = line.ask_all(&bytes, 1 + usize::from(asking)).and_then(|mut all| all.pop()) else {
+            let Some(reply) = line.ask_all(&bytes, 1 + usize::from(asking)).and_then(|mut all| all.pop())
+            else {
                 // Another node may know who serves the slot now.
                 let at = self.ports.iter().position(|other| *other == port).unwrap_or(0);
                 self.known.insert(key.to_owned(), self.ports[(at + 1) % self.ports.len()]);
