@@ -96,6 +96,7 @@ async fn control(config: Config, source: Source) -> Result<(), Error> {
     tokio::spawn(l2::watch_masters(shared.clone()));
     tokio::spawn(l2::listen(shared.clone()));
     tokio::spawn(watch_certificates(shared.clone()));
+    l2::know_nodes(&shared).await;
     let dealer = Arc::new(Dealer::default());
     let accepting: Vec<_> = (listeners.into_iter())
         .map(|listener| tokio::spawn(server::accept(listener, shared.clone(), dealer.clone())))

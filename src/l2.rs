@@ -7,7 +7,7 @@ mod masters;
 mod sentinel;
 mod wakes;
 
-pub use cluster::follow as follow_topology;
+pub use cluster::{follow as follow_topology, know_nodes};
 pub use masters::{Unfit, meet_masters, watch_masters};
 pub use sentinel::follow as follow_leader;
 pub use wakes::listen;

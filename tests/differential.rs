@@ -5,6 +5,7 @@
 
 mod support;
 mod differential {
+    pub mod cluster;
     pub mod coverage;
     pub mod mask;
     pub mod rdb;
@@ -20,9 +21,9 @@ use std::sync::OnceLock;
 use std::thread;
 
 use differential::run::{Outcome, play};
-use differential::side::{Behind, Side, Sides};
+use differential::side::{Behind, Server, Side, Sides};
 use differential::transcript::{self, Section};
-use differential::{coverage, mask, report};
+use differential::{cluster, coverage, mask, report};
 
 #[test]
 fn every_command_of_redis_has_a_success_and_an_error_transcript() {
@@ -66,6 +67,29 @@ fn commands_that_need_a_set_up_of_their_own_are_answered_with_the_bytes_of_redis
         (special_to_redis(), daemon.join().expect("the daemon's side"))
     });
     assert_same(redis, &daemon, behind);
+}
+
+#[test]
+fn before_a_cluster_the_daemon_answers_the_bytes_of_one_redis() {
+    let mut sections = transcript::load_all();
+    sections.retain(|section| section.server == Server::Plain);
+    let mut allowed = cluster::Allowed::default();
+    let mut differences = Vec::new();
+    for sections in [cluster::in_one_slot(&sections), sections] {
+        let sections = cluster::playable(&sections, &mut allowed);
+        let through = play_all(&sections, Behind::Cluster);
+        let runs =
+            through.iter().map(|run| cluster::without_refused(run.section, &run.outcomes, &mut allowed));
+        let left: Vec<Section> = runs.collect();
+        let mut sides = Sides::new(Behind::Redis);
+        for (section, run) in left.iter().zip(&through) {
+            let redis = play(section, run.protocol, sides.of(section.server));
+            allowed.compare(section, run.protocol, &redis, &run.outcomes, &mut differences);
+        }
+    }
+    assert!(differences.is_empty(), "{}", report::render(&differences, Behind::Cluster));
+    let needless = allowed.needless();
+    assert!(needless.is_empty(), "what no transcript needs: {}", needless.join(", "));
 }
 
 /// A section as one side answered it.

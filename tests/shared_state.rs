@@ -16,6 +16,8 @@ mod limits;
 mod locks;
 #[path = "shared_state/logouts.rs"]
 mod logouts;
+#[path = "shared_state/masters.rs"]
+mod masters;
 #[path = "shared_state/outage.rs"]
 mod outage;
 #[path = "shared_state/presence.rs"]

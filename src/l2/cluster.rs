@@ -30,6 +30,22 @@ struct Node {
     connection: Option<MultiplexedConnection>,
 }
 
+/// Waits for the first round of every cluster, which takes milliseconds: whoever asked before would be refused. Where no node
+/// answers, that is what happens.
+pub async fn know_nodes(shared: &Shared) {
+    const PACE: Duration = Duration::from_millis(2);
+    let remotes = std::iter::once(&shared.l2).chain(&shared.places.own);
+    let known = async {
+        for cluster in remotes.filter_map(|remote| remote.cluster.as_ref()) {
+            while cluster.topology().nodes.is_empty() {
+                tokio::time::sleep(PACE).await;
+            }
+        }
+    };
+    // The patience of that round, and time to run.
+    let _ = tokio::time::timeout(2 * PATIENCE, known).await;
+}
+
 /// Follows a cluster as long as the daemon runs.
 pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let Some(cluster) = &remote.cluster else { return };

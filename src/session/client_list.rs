@@ -65,6 +65,9 @@ impl Session {
             ];
             flags.extend(marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark));
         }
+        if st.multi_waits() {
+            flags.push('x');
+        }
         if let Some(embedded) = &st.embedded {
             let caller = &embedded.caller;
             let marks = [
@@ -90,7 +93,7 @@ impl Session {
             Some(e) => {
                 (e.caller.channels(), e.caller.patterns(), e.caller.shard_channels(), e.caller.queued())
             }
-            None => (sub, psub, ssub, -1),
+            None => (sub, psub, ssub, if st.multi_waits() { 0 } else { -1 }),
         };
         let multi = st.pin.as_ref().filter(|pin| pin.in_multi).map_or(queued, |pin| pin.queued_len() as i64);
         let id = &st.identity;

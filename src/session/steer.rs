@@ -43,6 +43,11 @@ impl State {
         self.course.get_or_insert_default()
     }
 
+    /// Whether a MULTI was answered that no node has seen.
+    pub(super) fn multi_waits(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.multi)
+    }
+
     /// The node that the session's own link leads to, if keys decide which one it may be.
     fn bound_to(&self) -> Option<u32> {
         let pin = self.pin.as_ref()?;
@@ -72,7 +77,7 @@ impl Session {
         request: Request<'_>,
         row: &'static Row,
     ) -> Option<Step> {
-        if st.course.as_ref().is_some_and(|course| course.multi) {
+        if st.multi_waits() {
             if matches!(row.route, Route::Local(Local::Quit | Local::Reset)) {
                 st.course().multi = false;
                 return None;
@@ -123,7 +128,7 @@ impl Session {
             return Some(Step::Again(Park::Until(st.next_seq())));
         }
         let key = request.args.get(1);
-        if st.course.as_ref().is_some_and(|course| course.multi) {
+        if st.multi_waits() {
             return Some(self.begin_multi(worker, st, key.map(command::slot)));
         }
         if st.pin.is_some() {
@@ -308,7 +313,7 @@ impl Session {
     ) -> Option<Step> {
         let cluster = worker.shared.l2.cluster.as_ref()?;
         let slot = call.slot();
-        if st.course.as_ref().is_some_and(|course| course.multi) {
+        if st.multi_waits() {
             return Some(self.begin_multi(worker, st, slot));
         }
         let owner = cluster.topology().owner(slot?)?.number;

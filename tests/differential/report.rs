@@ -15,7 +15,7 @@ const SHOWN_OF_SECTION: usize = 3;
 const SHOWN_BYTES: usize = 600;
 
 pub struct Difference {
-    place: String,
+    pub place: String,
     redis: String,
     daemon: String,
 }

@@ -18,6 +18,7 @@ pub const REPLY_TIME_MAX: Duration = Duration::from_secs(5);
 const READS: usize = 4;
 
 /// What one request, or one step, brought back.
+#[derive(Clone)]
 pub struct Outcome {
     pub line: usize,
     pub client: u8,

@@ -5,18 +5,27 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::cluster;
 use super::run::REPLY_TIME_MAX;
 use super::special::{self, SetUp};
+use crate::support::cluster::RedisCluster;
 use crate::support::{Client, Daemon, Redis};
 
 /// The password of the server kind that has one.
 pub const PASSWORD: &str = "sesame";
 
+/// The line of INFO clients that `:blocked N` waits for.
+const BLOCKED: &str = "blocked_clients:";
+
 /// What a transcript is played to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
     Redis,
-    Daemon { l1: bool },
+    Daemon {
+        l1: bool,
+    },
+    /// The daemon with L1, before a Redis Cluster of three masters.
+    Cluster,
 }
 
 /// How the Redis of a section is configured (`:server NAME` in a transcript).
@@ -68,7 +77,7 @@ pub struct Side {
     counts_hits: bool,
     /// A section has been played to it.
     used: Cell<bool>,
-    redis: Redis,
+    kept: Kept,
     /// What the transcript may say as `$(name)`. The two sides have other ones, of the same length.
     pub values: Vec<(&'static str, String)>,
     _others: Vec<Redis>,
@@ -76,8 +85,34 @@ pub struct Side {
     _directory: tempfile::TempDir,
 }
 
+/// What keeps the keys of one side.
+enum Kept {
+    Redis(Redis),
+    Cluster(RedisCluster),
+}
+
+impl Kept {
+    fn nodes(&self) -> Vec<&Redis> {
+        match self {
+            Kept::Redis(redis) => vec![redis],
+            Kept::Cluster(cluster) => (0..cluster.len()).map(|at| cluster.node(at)).collect(),
+        }
+    }
+
+    /// The only one, or the first.
+    fn redis(&self) -> &Redis {
+        match self {
+            Kept::Redis(redis) => redis,
+            Kept::Cluster(cluster) => cluster.node(0),
+        }
+    }
+}
+
 impl Side {
     pub fn start(server: Server, behind: Behind) -> Side {
+        if behind == Behind::Cluster {
+            return Side::before_a_cluster(server);
+        }
         let directory = tempfile::tempdir().expect("a temporary directory");
         let acl_file = directory.path().join("users.acl");
         std::fs::write(&acl_file, "").expect("write the ACL file");
@@ -95,7 +130,7 @@ impl Side {
             Server::ReplicationStream => special::without_pings(),
         };
         let daemon = match behind {
-            Behind::Redis => None,
+            Behind::Redis | Behind::Cluster => None,
             Behind::Daemon { l1 } => {
                 let mut settings = vec![("MADCACHE_CACHE_L1", if l1 { "true" } else { "false" })];
                 let mut url = redis.url();
@@ -111,11 +146,32 @@ impl Side {
             server,
             counts_hits: behind == Behind::Daemon { l1: true },
             used: Cell::new(false),
-            redis,
+            kept: Kept::Redis(redis),
             values,
             _others: others,
             _daemon: daemon,
             _directory: directory,
+        }
+    }
+
+    fn before_a_cluster(server: Server) -> Side {
+        assert_eq!(
+            server,
+            Server::Plain,
+            "sections with a server of their own are not played before a cluster"
+        );
+        let cluster = RedisCluster::start(3);
+        let daemon = Daemon::start_with(&cluster.url(), &[]);
+        Side {
+            port: daemon.port,
+            server,
+            counts_hits: true,
+            used: Cell::new(false),
+            kept: Kept::Cluster(cluster),
+            values: Vec::new(),
+            _others: Vec::new(),
+            _daemon: Some(daemon),
+            _directory: tempfile::tempdir().expect("a temporary directory"),
         }
     }
 
@@ -139,28 +195,48 @@ impl Side {
         });
     }
 
-    /// A digest of all data in the Redis of this side.
+    /// A digest of all data in the Redis of this side; of a cluster, what one Redis with all of it would say.
     pub fn digest(&self) -> String {
-        self.aside(self.redis.port, |client| client.text(&["DEBUG", "DIGEST"]))
+        let nodes = self.kept.nodes();
+        let digests: Vec<String> = nodes
+            .iter()
+            .map(|node| self.aside(node.port, |client| client.text(&["DEBUG", "DIGEST"])))
+            .collect();
+        match &digests[..] {
+            [one] => one.clone(),
+            several => cluster::one_digest(several),
+        }
     }
 
-    /// Whether INFO of this side's Redis has that line, or one that starts as `line` does before its last `*`.
+    /// Whether INFO of this side's Redis has that line, or one that starts as `line` does before its last `*`. Blocked
+    /// clients of a cluster are added up; anything else all its nodes have to say.
     pub fn info_has(&self, section: &str, line: &str) -> bool {
-        let info = self.aside(self.redis.port, |client| client.text(&["INFO", section]));
-        info.lines().any(|one| match line.strip_suffix('*') {
-            Some(start) => one.starts_with(start),
-            None => one == line,
+        let infos: Vec<String> = (self.kept.nodes().iter())
+            .map(|node| self.aside(node.port, |client| client.text(&["INFO", section])))
+            .collect();
+        if let Some(count) = line.strip_prefix(BLOCKED) {
+            let of_one = |info: &String| {
+                let count = info.lines().find_map(|line| line.strip_prefix(BLOCKED)?.parse().ok());
+                count.unwrap_or(0usize)
+            };
+            return infos.iter().map(of_one).sum::<usize>().to_string() == count;
+        }
+        infos.iter().all(|info| {
+            info.lines().any(|one| match line.strip_suffix('*') {
+                Some(start) => one.starts_with(start),
+                None => one == line,
+            })
         })
     }
 
     /// A file in the directory of this side's Redis.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.redis.dir().join(name)
+        self.kept.redis().dir().join(name)
     }
 
     /// Whether this side's Redis is there no more.
     pub fn has_ended(&self) -> bool {
-        std::net::TcpStream::connect(("127.0.0.1", self.redis.port)).is_err()
+        std::net::TcpStream::connect(("127.0.0.1", self.kept.redis().port)).is_err()
     }
 
     /// Writes the names of this side's values over the values, in the same length: what is RESP stays so.

@@ -8,6 +8,7 @@ use super::side::Server;
 use crate::support::encode;
 
 /// A part of a transcript that starts with an empty server and new clients.
+#[derive(Clone)]
 pub struct Section {
     pub file: String,
     pub title: String,
@@ -18,12 +19,14 @@ pub struct Section {
     pub steps: Vec<Step>,
 }
 
+#[derive(Clone)]
 pub struct Step {
     pub line: usize,
     pub client: u8,
     pub action: Action,
 }
 
+#[derive(Clone)]
 pub enum Action {
     /// All of them in one write, then their replies.
     Send(Vec<Request>),
@@ -49,6 +52,7 @@ pub enum Action {
     Sleep(Duration),
 }
 
+#[derive(Clone)]
 pub struct Request {
     pub line: usize,
     pub text: String,
@@ -63,6 +67,7 @@ pub struct Request {
     pub save: Option<String>,
 }
 
+#[derive(Clone)]
 pub enum Wire {
     Array,
     /// These bytes as they are.

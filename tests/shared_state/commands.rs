@@ -25,7 +25,10 @@ fn play_behind(behind: Behind) {
         let running = stand.start(POLICIES);
         let title = format!("{stand:?}");
         play_all(&running, &title, Manner::InTurn);
-        let in_multi = if behind == Behind::Cluster { Manner::InMultiOfCluster } else { Manner::InMulti };
+        let in_multi = match behind {
+            Behind::Cluster | Behind::Masters => Manner::InMultiOfCluster,
+            Behind::Redis | Behind::Sentinel | Behind::Nothing => Manner::InMulti,
+        };
         play_all(&running, &title, in_multi);
         // To two daemons at once nothing keeps an order.
         if stand.daemons == 1 {
@@ -47,6 +50,11 @@ fn in_front_of_the_master_that_a_sentinel_names_the_same_commands_give_the_same_
 #[test]
 fn in_front_of_a_cluster_the_same_commands_give_the_same_answers() {
     play_behind(Behind::Cluster);
+}
+
+#[test]
+fn in_front_of_three_masters_the_same_commands_give_the_same_answers() {
+    play_behind(Behind::Masters);
 }
 
 #[test]

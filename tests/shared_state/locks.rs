@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::support::{Client, Daemon, Redis, eventually};
 use crate::{Listener, fields, send, shown};
 
-fn waiters(client: &mut Client, name: &str) -> String {
+pub fn waiters(client: &mut Client, name: &str) -> String {
     fields(client, &format!("LOCK.INFO {name}")).pop().unwrap()
 }
 
 /// Reads what ACQUIRE answers to a waiter: the token and the fence.
-fn granted(client: &mut Client) -> (String, u64) {
+pub fn granted(client: &mut Client) -> (String, u64) {
     let text = crate::transcript::shown(&client.read_frame());
     let words: Vec<&str> = text.trim_matches(['[', ']']).split(' ').collect();
     assert_eq!(words[0], "1", "{text}");

@@ -1,5 +1,6 @@
 //! Where transcripts are played: daemons, and what is behind them.
 
+use crate::support::cluster::RedisCluster;
 use crate::support::sentinel::Sentinel;
 use crate::support::{Client, Daemon, Redis};
 use crate::{daemon_at, daemon_with_file, one_node_cluster};
@@ -12,6 +13,8 @@ pub enum Behind {
     Sentinel,
     /// A Redis in cluster mode that has all slots.
     Cluster,
+    /// A Redis Cluster of three masters.
+    Masters,
     /// The engine within the daemon.
     Nothing,
 }
@@ -23,13 +26,15 @@ pub struct Stand {
     pub daemons: usize,
 }
 
-pub const STANDS: [Stand; 7] = [
+pub const STANDS: [Stand; 9] = [
     Stand { behind: Behind::Redis, daemons: 1 },
     Stand { behind: Behind::Redis, daemons: 2 },
     Stand { behind: Behind::Sentinel, daemons: 1 },
     Stand { behind: Behind::Sentinel, daemons: 2 },
     Stand { behind: Behind::Cluster, daemons: 1 },
     Stand { behind: Behind::Cluster, daemons: 2 },
+    Stand { behind: Behind::Masters, daemons: 1 },
+    Stand { behind: Behind::Masters, daemons: 2 },
     Stand { behind: Behind::Nothing, daemons: 1 },
 ];
 
@@ -38,6 +43,7 @@ pub struct Running {
     pub daemons: Vec<Daemon>,
     _redis: Option<Redis>,
     _sentinel: Option<Sentinel>,
+    _masters: Option<RedisCluster>,
 }
 
 impl Stand {
@@ -46,17 +52,19 @@ impl Stand {
         let redis = match self.behind {
             Behind::Redis | Behind::Sentinel => Some(Redis::start()),
             Behind::Cluster => Some(one_node_cluster()),
-            Behind::Nothing => None,
+            Behind::Masters | Behind::Nothing => None,
         };
+        let masters = (self.behind == Behind::Masters).then(|| RedisCluster::start(3));
         let watched = redis.as_ref().filter(|_| self.behind == Behind::Sentinel);
         let sentinel = watched.map(|redis| Sentinel::start(redis.port, 1, ""));
-        let daemon = |_| match (&redis, &sentinel) {
-            (Some(redis), None) => daemon_with_file(redis, lines),
-            (Some(redis), Some(sentinel)) => daemon_at(&sentinel.url(), redis, lines),
-            (None, _) => embedded_with_file(lines),
+        let daemon = |_| match (&redis, &sentinel, &masters) {
+            (Some(redis), None, _) => daemon_with_file(redis, lines),
+            (Some(redis), Some(sentinel), _) => daemon_at(&sentinel.url(), redis, lines),
+            (None, _, Some(masters)) => daemon_at(&masters.url(), masters.node(0), lines),
+            (None, _, None) => embedded_with_file(lines),
         };
         let daemons = (0..self.daemons).map(daemon).collect();
-        Running { daemons, _redis: redis, _sentinel: sentinel }
+        Running { daemons, _redis: redis, _sentinel: sentinel, _masters: masters }
     }
 }
 

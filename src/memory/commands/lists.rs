@@ -201,7 +201,15 @@ impl Search {
             }
             options = rest;
         }
-        if options.is_empty() { Ok(search) } else { Err(Fault::SYNTAX) }
+        if !options.is_empty() {
+            return Err(Fault::SYNTAX);
+        }
+        if search.rank == i64::MIN {
+            // Redis 7.0 negates it and gets it again: every match from the end is far enough, and none is the last one.
+            search.rank = -1;
+            search.count = search.count.map(|_| 0);
+        }
+        Ok(search)
     }
 
     fn parse_rank(value: &[u8]) -> Result<i64, Fault> {
@@ -210,8 +218,6 @@ impl Search {
                 "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
                  or use negative to start from the end of the list",
             )),
-            // Redis 7.0 negates it, gets it again, and takes every match from the end for far enough.
-            i64::MIN => Ok(-1),
             rank => Ok(rank),
         }
     }
