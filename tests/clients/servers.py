@@ -1,6 +1,7 @@
 """Starts the redis-server and the daemon that a run needs, each on a free port in a temporary directory, and ends them by
 their process ids. Knows nothing of what is sent to them. Standard library only."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -112,6 +113,10 @@ class RedisServer(Server):
         super().__init__("redis-server", log)
         self.fixed_port = port
 
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
     def command(self):
         self.port = self.fixed_port or self.port
         return [
@@ -119,6 +124,69 @@ class RedisServer(Server):
             "--save", "", "--appendonly", "no",
             "--enable-debug-command", "yes", "--enable-module-command", "yes",
         ]  # fmt: skip
+
+
+class ClusterNode(RedisServer):
+    """One node of a Redis Cluster, which knows no other yet."""
+
+    def command(self):
+        self.bus_port = free_port()
+        return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)]
+
+    def serves(self, nodes):
+        info = ask(self.port, "CLUSTER", "INFO")
+        return b"cluster_state:ok\r\n" in info and b"cluster_known_nodes:%d\r\n" % nodes in info
+
+
+def ask(port, *words):
+    """The reply to one command, as bytes without the frame's first line; an error is raised."""
+    with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
+        parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in map(str.encode, words)]
+        connection.sendall(b"*%d\r\n" % len(parts) + b"".join(parts))
+        with connection.makefile("rb") as replies:
+            line = replies.readline()
+            if line.startswith(b"-"):
+                raise NotStarted(f"{words}: {line}")
+            return replies.read(int(line[1:])) if line.startswith(b"$") else line[1:].rstrip()
+
+
+class RedisCluster:
+    """Three masters that share all slots. `url` names them all."""
+
+    NODES = 3
+    SLOTS = 16384
+
+    def __init__(self, log):
+        log = pathlib.Path(log)
+        self.nodes = [ClusterNode(log.with_name(f"{log.stem}-{at}{log.suffix}")) for at in range(self.NODES)]
+
+    @property
+    def port(self):
+        return self.nodes[0].port
+
+    @property
+    def url(self):
+        return "redis-cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            for at, node in enumerate(self.nodes):
+                stack.enter_context(node)
+                first, end = (self.SLOTS * bound // self.NODES for bound in (at, at + 1))
+                ask(node.port, "CLUSTER", "SET-CONFIG-EPOCH", str(at + 1))
+                ask(node.port, "CLUSTER", "ADDSLOTSRANGE", str(first), str(end - 1))
+                for other in self.nodes[:at]:
+                    ask(node.port, "CLUSTER", "MEET", "127.0.0.1", str(other.port), str(other.bus_port))
+            deadline = time.monotonic() + START_SECONDS_MAX
+            while not all(node.serves(self.NODES) for node in self.nodes):
+                if time.monotonic() > deadline:
+                    raise NotStarted("the cluster does not serve all slots")
+                time.sleep(0.02)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        self.stack.close()
 
 
 class Madcache(Server):
@@ -138,7 +206,7 @@ class Madcache(Server):
         # A developer's own settings must not decide what a test sees.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MADCACHE_") and k != "REDIS_URL"}
         if self.upstream:
-            kept["REDIS_URL"] = f"redis://127.0.0.1:{self.upstream.port}"
+            kept["REDIS_URL"] = self.upstream.url
         return kept | self.settings
 
     def __exit__(self, *exception):

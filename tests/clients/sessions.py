@@ -1,6 +1,6 @@
-"""Runs the session of each client, with a fresh redis-server and a fresh daemon in its default settings. Judges nothing itself:
-adds up what the sessions count and what the daemon did wrong. `--direct` runs them against redis-server alone, which tells
-whether a session or the daemon is to blame."""
+"""Runs the session of each client, with a fresh redis-server or Redis Cluster and a fresh daemon in its default settings. Judges
+nothing itself: adds up what the sessions count and what the daemon did wrong. `--direct` runs them against redis-server alone,
+which tells whether a session or the daemon is to blame."""
 
 import argparse
 import contextlib
@@ -12,23 +12,27 @@ import sys
 import tempfile
 import time
 
-from servers import Madcache, NotStarted, RedisServer, free_port
+from servers import Madcache, NotStarted, RedisCluster, RedisServer, free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 SESSION_SECONDS_MAX = 120
 NODE = ["node", "--test", "--test-reporter=spec"]
-REDIS_PY = [
+PYTEST = [
     sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:asyncio", "--timeout=30",
-    str(HERE / "session.py"),
 ]  # fmt: skip
-# Client -> its command, and the pattern of the line in which it counts passes or failures. Those in -tls speak TLS.
+REDIS_PY = [*PYTEST, str(HERE / "session.py")]
+# Client -> its command, and the pattern of the line in which it counts passes or failures. Those in -tls speak TLS, those in
+# -cluster to a daemon before a Redis Cluster of three masters.
 CLIENTS = {
     "redis-cli": [str(HERE / "redis_cli.sh")],
     "redis-py": REDIS_PY,
     "redis-py-tls": REDIS_PY,
     "node-redis": [*NODE, str(HERE / "node/node_redis.mjs")],
     "ioredis": [*NODE, str(HERE / "node/ioredis.mjs")],
-}  # fmt: skip
+    "redis-cli-cluster": [str(HERE / "redis_cli_cluster.sh")],
+    "redis-py-cluster": [*PYTEST, str(HERE / "cluster_session.py")],
+    "node-cluster": [*NODE, str(HERE / "node/cluster.mjs")],
+}
 PASSED = re.compile(r"^(?:ℹ pass (\d+)|.*?\b(\d+) passed\b.*)$", re.MULTILINE)
 FAILED = re.compile(r"^(?:ℹ fail (\d+)|.*?\b(\d+) (?:failed|errors?)\b.*)$", re.MULTILINE)
 
@@ -76,7 +80,8 @@ def certificate(directory):
 
 def session(name, arguments):
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(RedisServer(arguments.logs / f"{name}-redis.log"))
+        server = RedisCluster if name.endswith("-cluster") else RedisServer
+        target = stack.enter_context(server(arguments.logs / f"{name}-redis.log"))
         daemon, where, settings = None, {}, {}
         if name.endswith("-tls") and not arguments.direct:
             directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="madcache-test-")))
