@@ -253,7 +253,7 @@ fn settings_that_do_not_fit_together_are_refused_with_what_to_do() {
         ("[admin]\nbind = '9380'", "127.0.0.1:9380"),
         ("[lock]\ndriver = 'memory'\nurl_override = 'redis://h'", "contradict each other"),
         ("[lock]\ndriver = 'redis-cluster'", "upstream.url names no cluster"),
-        ("[cache]\ndriver = 'redis-cluster'", "no upstream is set"),
+        ("[cache]\ndriver = 'redis-cluster'", "upstream.url names no cluster"),
         ("[cache]\ndriver = 'redis-sentinel'", "upstream.url as redis-sentinel://host:26379"),
         ("[lock]\ndriver = 'redis-sentinel'", "lock.driver = \"redis-sentinel\", and upstream.url names no"),
         ("[server]\ntls_port = 6380", "set server.tls_cert_file"),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::STALENESS_MAX;
@@ -34,6 +34,8 @@ impl History {
 }
 
 pub struct Load {
+    /// Not that of any other.
+    number: usize,
     port: u16,
     /// The ports of the nodes.
     nodes: Vec<u16>,
@@ -57,7 +59,9 @@ impl Load {
 
     /// Runs while `disturb` does its work. `nodes`: the ports of all nodes.
     pub fn run_with(nodes: Vec<u16>, daemon: &Daemon, disturb: impl FnOnce(&Load)) -> Load {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let load = Load {
+            number: NEXT.fetch_add(1, Relaxed),
             port: daemon.port,
             nodes,
             over: AtomicBool::default(),
@@ -111,7 +115,7 @@ impl Load {
             let at = (n as usize * 7) % HOT;
             let _only = self.writing[at].lock().unwrap();
             let number = self.next(at);
-            let token = format!("here:{n}");
+            let token = format!("here:{}:{n}", self.number);
             let set = daemon.ask(&["SET", &key(at), &number.to_string()]);
             self.look_at(&set);
             if set.as_deref() == Some("+OK") {
