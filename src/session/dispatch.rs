@@ -250,6 +250,10 @@ impl Session {
         if st.pin.as_ref().is_some_and(|pin| pin.in_multi) {
             return self.refuse_in_multi(worker, st, text);
         }
+        // Some node has to know of the transaction that fails.
+        if st.multi_waits() {
+            return self.begin_multi(worker, st, None);
+        }
         if let Some(embedded) = &mut st.embedded {
             embedded.caller.fail_transaction();
         }

@@ -101,7 +101,7 @@ impl Session {
             self.error_here(worker, st, &not_for_subscribers(row));
             return Step::Next;
         }
-        if st.pin.is_none() && self.show_kept(worker, st, request, row) {
+        if st.pin.is_none() && !st.multi_waits() && self.show_kept(worker, st, request, row) {
             return Step::Next;
         }
         if row.name.eq_ignore_ascii_case(throttle::NAME)
@@ -115,7 +115,7 @@ impl Session {
             Err(fault) => return self.refuse(worker, st, &fault),
         };
         let in_multi = st.pin.as_ref().is_some_and(|pin| pin.in_multi)
-            || st.course.as_ref().is_some_and(|course| course.multi)
+            || st.multi_waits()
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         let (kind, places) = (command.kind(), &worker.shared.places);
         let home = worker.home(kind, &st.links, st.identity.db);

@@ -365,7 +365,12 @@ impl Session {
     }
 
     /// The first request behind a MULTI that was answered here: now MULTI itself is sent, and the request looked at again.
-    fn begin_multi(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, slot: Option<u16>) -> Step {
+    pub(super) fn begin_multi(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        slot: Option<u16>,
+    ) -> Step {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }

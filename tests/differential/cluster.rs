@@ -54,6 +54,7 @@ const OVER_SLOTS: &[&str] = &[
     "BLMPOP",
     "BRPOP",
     "BRPOPLPUSH",
+    "BZPOPMAX",
     "BZPOPMIN",
     "COPY",
     "EVAL",
@@ -106,12 +107,8 @@ const ITS_OWN: &[(&str, &str)] = &[
     ("SCAN", "it goes from node to node, and its cursor says to which"),
     ("DEBUG", "a node tells of itself"),
     ("MEMORY", "a node tells of itself"),
-    ("LATENCY", "a node tells of itself"),
-    ("SLOWLOG", "a node tells of itself"),
-    ("CONFIG GET", "a node tells of itself"),
     ("ACL LOG", "a node tells of itself"),
     ("XADD {T}S *", "an id that Redis makes is the time"),
-    ("CLUSTER", "here is one"),
 ];
 
 /// Sections that say something else before a cluster, and why. By title; the same in one slot has a title of its own.
@@ -125,7 +122,6 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("SCRIPT KILL of a script that loops", ONE_NODE_BUSY),
     ("SCRIPT KILL of a script that loops, in one slot", ONE_NODE_BUSY),
     ("DEBUG", "DEBUG POPULATE and RELOAD are about one node"),
-    ("DEBUG, in one slot", "DEBUG POPULATE and RELOAD are about one node"),
 ];
 
 const MULTI_WAITS: &str =
@@ -242,6 +238,11 @@ pub fn without_refused(section: &Section, outcomes: &[Outcome], allowed: &mut Al
 impl Allowed {
     fn need(&mut self, row: &str) {
         self.needed.insert(row.to_owned());
+    }
+
+    /// What either needed.
+    pub fn and(&mut self, other: Allowed) {
+        self.needed.extend(other.needed);
     }
 
     /// Collects every difference that no row allows.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::locks::{granted, waiters};
 use crate::support::cluster::RedisCluster;
-use crate::support::{Daemon, eventually};
+use crate::support::{Client, Daemon, eventually};
 use crate::{Listener, ask, fields, send, shown};
 
 /// Enough that each of three nodes has some: the slots of these names are spread.
@@ -166,4 +166,35 @@ fn limits_on_every_node_are_exact_over_two_daemons() {
         (0..NAMES.len()).map(|at| each.iter().map(|allowed| allowed[at]).sum()).collect()
     });
     assert_eq!(allowed, [LIMIT; NAMES.len()]);
+}
+
+#[test]
+fn an_answer_that_the_daemon_keeps_is_queued_like_others_in_a_transaction() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]);
+    let mut client = daemon.client();
+    let login = fields(&mut client, "SESSION.CREATE ann");
+    let validate = format!("SESSION.VALIDATE {}", login[0]);
+    for _ in 0..5 {
+        assert_eq!(fields(&mut client, &validate)[0], login[1]);
+    }
+    assert_eq!(shown(&mut client, "MULTI"), "+OK");
+    assert_eq!(shown(&mut client, &validate), "+QUEUED");
+    let executed = shown(&mut client, "EXEC");
+    assert!(executed.starts_with(&format!("[['{}' 'ann' ", login[1])), "{executed}");
+}
+
+#[test]
+fn the_first_request_to_a_daemon_finds_the_nodes_known() {
+    let cluster = RedisCluster::start(3);
+    for _ in 0..10 {
+        let daemon = Daemon::spawn(&cluster.url(), &[]);
+        let mut client = None;
+        eventually("it accepts", || {
+            client = std::net::TcpStream::connect(("127.0.0.1", daemon.port)).ok();
+            client.is_some()
+        });
+        let mut client = Client::over(client.expect("connected"));
+        assert_eq!(client.text(&["SET", "k", "v"]), "+OK");
+    }
 }
