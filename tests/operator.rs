@@ -62,6 +62,7 @@ fn series(name: &str) -> Option<String> {
         "buffered_bytes",
         "l2_reachable",
         "tracking_alive",
+        "lock_masters",
         "uptime_seconds",
     ];
     Some(match name {
