@@ -164,7 +164,8 @@ fn there_is_no_unsafe_and_outside_tests_no_unwrap() {
         let text = std::fs::read_to_string(root().join(root_file)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{root_file}");
     }
-    for (path, text) in rust_files(&["src"]).iter().filter(|(path, _)| !path.ends_with("/tests.rs")) {
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    for (path, text) in rust_files(&["src"]).iter().filter(|(path, _)| !is_test(path)) {
         let served = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         assert!(!served.contains(".unwrap()"), "{path}: `expect` says which invariant holds");
     }
