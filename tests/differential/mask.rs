@@ -106,7 +106,7 @@ const MASKS: &[Mask] = &[
     row("LASTSAVE", What::Integers, CLOCK),
     row("TTL", What::Integers, CLOCK),
     row("PTTL", What::Integers, CLOCK),
-    row("OBJECT IDLETIME", What::Integers, CLOCK),
+    row("OBJECT IDLETIME", What::Type, "a second may just have ended, and 0 become 1"),
     row("INFO KEYSPACE", What::Nothing, ""),
     row("INFO", What::InfoValues, "its values are the process's; their names and the sections are compared"),
     row("MONITOR", What::Monitor, CLOCK),
