@@ -65,10 +65,9 @@ fn a_key_that_was_missing_is_seen_although_its_slot_moves_away() {
 
 /// A whole block, as pipelines send it.
 fn transaction(client: &mut Client, key: &str) -> [String; 3] {
-    client.send(&["MULTI"]);
-    client.send(&["SET", key, "from a transaction"]);
-    client.send(&["GET", key]);
-    client.send(&["EXEC"]);
+    let block = [&["MULTI"][..], &["SET", key, "from a transaction"], &["GET", key], &["EXEC"]];
+    let block: Vec<u8> = block.iter().flat_map(|words| support::encode(words)).collect();
+    client.send_raw(&block).unwrap();
     let replies = [(); 3].map(|()| String::from_utf8_lossy(&client.read_frame()).trim_end().to_owned());
     let executed = String::from_utf8(client.read_frame()).unwrap();
     assert_eq!(executed, "*2\r\n+OK\r\n$18\r\nfrom a transaction\r\n");

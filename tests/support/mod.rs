@@ -364,9 +364,11 @@ impl Client {
                 return Ok(self.buffer.drain(..len).collect());
             }
             let mut piece = [0; 65536];
-            match self.stream.read(&mut piece)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.buffer.extend_from_slice(&piece[..n]),
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => self.buffer.extend_from_slice(&piece[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
