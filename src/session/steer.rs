@@ -36,6 +36,8 @@ pub(super) struct Course {
     pub(super) multi: bool,
 }
 
+/// As where the node itself says so.
+const HAS_MOVED: &str = "TRYAGAIN the hash slot of the key has moved: repeat the transaction";
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
 impl State {
@@ -335,8 +337,11 @@ impl Session {
             return None;
         }
         let (Slots::One(slot) | Slots::Many(slot)) = row.slots(&request.args) else { return None };
-        let elsewhere = cluster.topology().owner(slot).is_some_and(|owner| owner.number != node);
-        elsewhere.then(|| self.refuse(worker, st, CROSSSLOT))
+        let topology = cluster.topology();
+        let elsewhere = topology.owner(slot).is_some_and(|owner| owner.number != node);
+        // As that of the last request before the link of its own.
+        let has_changed = st.course().version != topology.version;
+        elsewhere.then(|| self.refuse(worker, st, if has_changed { HAS_MOVED } else { CROSSSLOT }))
     }
 
     /// MULTI: the first key behind it says to which node. Where none has come yet, it is answered here.
