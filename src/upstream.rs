@@ -170,6 +170,20 @@ impl LinkSet {
         }
     }
 
+    /// A shared link like one of this purpose.
+    pub fn of_purpose(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        purpose: Purpose,
+        resp3: bool,
+    ) -> Result<Rc<Link>, Failure> {
+        match purpose {
+            Purpose::Huge => self.huge(worker, resp3),
+            Purpose::Script => self.script(worker, resp3),
+            _ => self.plain(worker, resp3),
+        }
+    }
+
     /// A plain link for a session that has nothing under way: not one that stands behind something slow.
     pub fn plain(self: &Rc<Self>, worker: &Rc<Worker>, resp3: bool) -> Result<Rc<Link>, Failure> {
         if self.upstream.is_whole() {

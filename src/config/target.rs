@@ -1,7 +1,7 @@
 //! Reads an upstream URL into what a link needs. Resolves no names, opens nothing, prints no password.
 use std::fmt;
 
-use super::sentinel::{self, Sentinels};
+use super::sentinel::{self, Address, Sentinels};
 use super::value::Secret;
 use super::{Config, Error, Upstream};
 
@@ -40,7 +40,7 @@ pub enum Endpoint {
     },
     /// Redis Cluster: some of its nodes, from which the others are learned.
     Cluster {
-        seeds: Vec<(String, u16)>,
+        seeds: Vec<Address>,
     },
     /// Wherever these sentinels say that the master is.
     Sentinel(Box<Sentinels>),
@@ -51,24 +51,17 @@ pub enum Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Tcp { host, port } => write_address(f, host, *port),
+            Endpoint::Tcp { host, port } => Address { host: host.clone(), port: *port }.fmt(f),
             Endpoint::Cluster { seeds } => {
                 f.write_str("the cluster of ")?;
-                for (at, (host, port)) in seeds.iter().enumerate() {
-                    f.write_str(if at == 0 { "" } else { ", " })?;
-                    write_address(f, host, *port)?;
-                }
-                Ok(())
+                let seeds: Vec<String> = seeds.iter().map(Address::to_string).collect();
+                f.write_str(&seeds.join(", "))
             }
             Endpoint::Unix { path } => f.write_str(path),
             Endpoint::Sentinel(sentinels) => sentinels.fmt(f),
             Endpoint::Memory => f.write_str("the embedded engine"),
         }
     }
-}
-
-fn write_address(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
-    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }
 
 impl Config {
@@ -179,8 +172,8 @@ fn tcp(name: &str, rest: &str) -> Result<Target, Error> {
 
 fn cluster(name: &str, rest: &str) -> Result<Target, Error> {
     let parts = Parts::split(name, rest)?;
-    let seeds =
-        parts.host.split(',').map(|seed| host_and_port(name, seed, 6379)).collect::<Result<_, _>>()?;
+    let seed = |text| host_and_port(name, text, 6379).map(|(host, port)| Address { host, port });
+    let seeds = parts.host.split(',').map(seed).collect::<Result<_, _>>()?;
     let mut target = Target {
         endpoint: Endpoint::Cluster { seeds },
         db: 0,

@@ -1,7 +1,7 @@
 //! Keeps the topology of a Redis Cluster: every node is asked what it serves, twice a second and whenever one says
 //! something else than is known. Of contradicting words about a slot the one of the newest epoch holds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use redis::{RedisError, RedisResult};
 use super::{Warned, ask, dial, look_at_settings};
 use crate::clock::Moment;
 use crate::command::SLOTS;
-use crate::config::Target;
-use crate::shared::{Address, Cluster, Remote, Shared, View};
+use crate::config::{Address, Target};
+use crate::shared::{Cluster, Remote, Shared, View};
 
 const PACE: Duration = Duration::from_millis(400);
 /// The least pause between two rounds, however much doubt there is.
@@ -64,6 +64,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
         if answered > 0 {
             shared.revoke_leases_of(&cluster.learn(view.view()));
         }
+        cluster.looked();
         match is_enough {
             true => heard = Moment::now(),
             // Nobody says any more whether what L1 holds still has its owner.
@@ -129,7 +130,7 @@ async fn ask_all(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mu
         nodes.extend(new.map(|address| Node { address, connection: None }));
     }
     let round = nodes.iter_mut().map(|node| async {
-        let text = tokio::time::timeout(PATIENCE, node.ask(shared, cluster, target)).await;
+        let text = tokio::time::timeout(PATIENCE, node.ask(shared, target)).await;
         match text {
             Ok(Ok(text)) => Some(Answer { asked: node.address.clone(), text }),
             _ => {
@@ -154,14 +155,10 @@ async fn ask_all(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mu
 }
 
 impl Node {
-    async fn ask(&mut self, shared: &Shared, cluster: &Cluster, target: &Target) -> RedisResult<String> {
+    async fn ask(&mut self, shared: &Shared, target: &Target) -> RedisResult<String> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => {
-                let node = cluster.node(&self.address);
-                let target = Target { endpoint: node.target.endpoint.clone(), ..target.clone() };
-                self.connection.insert(dial::connection(&target, shared).await?)
-            }
+            None => self.connection.insert(dial::connection(&target.at(&self.address), shared).await?),
         };
         let text: Option<String> = ask(connection, &["CLUSTER", "NODES"]).await?;
         text.ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "it is no node of a cluster")))
@@ -171,6 +168,8 @@ impl Node {
 /// One line of CLUSTER NODES.
 struct Line<'a> {
     address: Address,
+    /// Where others may say that it is, if it has a name besides.
+    hostname: Option<Address>,
     flags: Vec<&'a str>,
     epoch: u64,
     /// Ranges of slots, and `[slot->-node]`.
@@ -181,15 +180,23 @@ impl<'a> Line<'a> {
     fn parse(text: &'a str, asked: &Address) -> Option<Line<'a>> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let (_, place, flags, epoch) = (words.first()?, words.get(1)?, words.get(2)?, words.get(6)?);
-        let place = place.split(['@', ',']).next()?;
+        let (place, rest) = place.split_once('@').unwrap_or((place, ""));
         let (host, port) = place.rsplit_once(':')?;
+        let at = |host: &str| Some(Address { host: host.to_owned(), port: port.parse().ok()? });
+        let hostname = rest.split(',').nth(1).filter(|name| !name.is_empty()).and_then(at);
         let flags: Vec<&str> = flags.split(',').collect();
         // Where it is a node learns from others; a lone one is where it was asked.
         let address = match host.is_empty() && flags.contains(&"myself") {
             true => asked.clone(),
-            false => (host.to_owned(), port.parse().ok()?),
+            false => at(host)?,
         };
-        Some(Line { address, flags, epoch: epoch.parse().ok()?, slots: words[8..].to_vec() })
+        Some(Line {
+            address,
+            hostname,
+            flags,
+            epoch: epoch.parse().ok()?,
+            slots: words.get(8..).unwrap_or_default().to_vec(),
+        })
     }
 
     fn is(&self, flag: &str) -> bool {
@@ -197,7 +204,7 @@ impl<'a> Line<'a> {
     }
 
     fn is_there(&self) -> bool {
-        !self.is("noaddr") && !self.is("handshake") && !self.address.0.is_empty()
+        !self.is("noaddr") && !self.is("handshake") && !self.address.host.is_empty()
     }
 }
 
@@ -211,6 +218,7 @@ struct Gathered {
     owners: Vec<Option<(u64, bool, Address)>>,
     unstable: HashSet<u16>,
     masters: HashSet<Address>,
+    names: HashMap<Address, Address>,
 }
 
 impl Gathered {
@@ -219,10 +227,15 @@ impl Gathered {
             owners: vec![None; usize::from(SLOTS)],
             unstable: HashSet::new(),
             masters: HashSet::new(),
+            names: HashMap::new(),
         };
         for answer in answers {
-            for line in lines(answer).filter(|line| line.is("master") && line.is_there()) {
-                gathered.add(line);
+            for line in lines(answer).filter(Line::is_there) {
+                let names = line.hostname.clone().into_iter().chain([line.address.clone()]);
+                gathered.names.extend(names.map(|name| (name, line.address.clone())));
+                if line.is("master") {
+                    gathered.add(line);
+                }
             }
         }
         gathered
@@ -255,6 +268,6 @@ impl Gathered {
 
     fn view(self) -> View {
         let owners = self.owners.into_iter().map(|owner| owner.map(|(_, _, address)| address)).collect();
-        View { owners, unstable: self.unstable }
+        View { owners, unstable: self.unstable, names: self.names }
     }
 }

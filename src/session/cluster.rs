@@ -4,15 +4,17 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use futures_util::future::join_all;
+use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::dispatch::{Outgoing, Request, note_pause};
 use super::input::Step;
+use super::join::{How, Join};
 use super::{Park, Session, State, Waits};
 use crate::command::{Group, Row, SLOTS};
 use crate::resp;
 use crate::shared::{Cluster, Topology};
-use crate::upstream::{Expect, Failure, Frame, Link, LinkSet, Upstream};
+use crate::upstream::{Expect, Failure, Frame, Link, Upstream};
 use crate::worker::Worker;
 
 /// A cursor's lowest bits are the lowest slot of the node that it is of.
@@ -150,18 +152,14 @@ impl Session {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
         }
-        let mut nodes = st.lanes.written_to();
+        let nodes = st.lanes.written_to();
         // What was written to a node that serves nothing any more, or left the session, may be lost.
         let serves = |node: &Rc<Upstream>| cluster.topology().serves(&node.remote);
         if st.lanes.take_lost() || !nodes.iter().all(serves) {
             self.fail_here(worker, st, &Failure::Unknown);
             return Step::Next;
         }
-        if nodes.is_empty() {
-            let whole = worker.links_of(&st.identity.user, st.identity.db);
-            nodes.extend(worker.any_node_of(&whole.upstream).ok());
-        }
-        self.ask_each_alone(worker, st, nodes, request)
+        self.ask_each_alone(worker, st, nodes, request, How::Least)
     }
 
     /// PAUSE may hold back what stands on other links.
@@ -178,77 +176,63 @@ impl Session {
         note_pause(worker, row, &request.args);
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let nodes = worker.nodes_of(&whole.upstream);
-        self.ask_each_alone(worker, st, nodes, request)
+        self.ask_each_alone(worker, st, nodes, request, How::Same)
     }
 
-    /// The answer is the one that says least.
+    /// Over links that stand behind nobody else's requests; one node, where none is named.
     fn ask_each_alone(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
-        nodes: Vec<Rc<Upstream>>,
+        mut nodes: Vec<Rc<Upstream>>,
         request: Request<'_>,
+        how: How,
     ) -> Step {
-        let seq = st.take_place(Waits::Reply);
-        let (session, worker) = (self.clone(), worker.clone());
-        let user = st.identity.user.clone();
-        let wire = request.wire.to_vec();
-        tokio::task::spawn_local(async move {
-            let sets = nodes.iter().map(|node| node.set(&user, 0));
-            let asked: Result<Vec<_>, Failure> = sets.map(|set| ask_alone(&worker, &set, &wire)).collect();
-            let mut least: Option<Bytes> = None;
-            let mut failure = asked.as_ref().err().cloned();
-            for (link, answer) in asked.unwrap_or_default() {
-                match answer.await {
-                    Ok(frame) => least = Some(lesser(least, frame)),
-                    Err(_) => failure = Some(Failure::Unknown),
+        if nodes.is_empty() {
+            let whole = worker.links_of(&st.identity.user, st.identity.db);
+            match worker.any_node_of(&whole.upstream) {
+                Ok(node) => nodes.push(node),
+                Err(failure) => {
+                    self.fail_here(worker, st, &failure);
+                    return Step::Next;
                 }
-                link.set.give_back(&link);
             }
-            match (failure, least) {
-                (None, Some(frame)) => session.answer(&worker, seq, Frame::Owned(frame)),
-                (failure, _) => {
-                    session.fail(&worker, seq, failure.unwrap_or_else(|| Failure::NotSent("no node".into())));
+        }
+        let mut asked = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let link = match node.set(&st.identity.user, 0).pinned(worker, false) {
+                Ok(link) => link,
+                Err(failure) => {
+                    asked.into_iter().for_each(|link: Rc<Link>| link.set.give_back(&link));
+                    self.fail_here(worker, st, &failure);
+                    return Step::Next;
                 }
+            };
+            asked.push(link);
+        }
+        let seq = st.take_place(Waits::Reply);
+        let (session, worker, wire) = (self.clone(), worker.clone(), request.wire.to_vec());
+        tokio::task::spawn_local(async move {
+            let answers = join_all(asked.iter().map(|link| ask_alone(&worker, link, &wire))).await;
+            asked.iter().for_each(|link| link.set.give_back(link));
+            match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(replies) => {
+                    session.answer(&worker, seq, Frame::Owned(Join::of_all(how, replies).into()));
+                }
+                // A link was lost before it answered.
+                Err(_) => session.fail(&worker, seq, Failure::Unknown),
             }
         });
         Step::Wait(Park::Until(seq + 1))
     }
 }
 
-/// A request on a link that stands behind nobody else's.
-fn ask_alone(
-    worker: &Rc<Worker>,
-    set: &Rc<LinkSet>,
-    wire: &[u8],
-) -> Result<(Rc<Link>, oneshot::Receiver<Bytes>), Failure> {
-    let link = set.pinned(worker, false)?;
+async fn ask_alone(worker: &Rc<Worker>, link: &Rc<Link>, wire: &[u8]) -> Result<Bytes, RecvError> {
     let (to, answer) = oneshot::channel();
     // A round trip gives this connection the replication offset of the writes before it.
     link.send(worker, link.set.user.sign_of_life(), Expect::Nobody, Group::Other);
     link.send(worker, wire, Expect::Internal(to), Group::Blocking);
-    Ok((link, answer))
-}
-
-/// The one that says less: an error, the lower number, or numbers. Of two that say OK, either.
-fn lesser(known: Option<Bytes>, frame: Bytes) -> Bytes {
-    let Some(known) = known.filter(|known| !frame.starts_with(b"-") || known.starts_with(b"-")) else {
-        return frame;
-    };
-    let numbers = |frame: &[u8]| match resp::array_elements(frame) {
-        Some(elements) => elements.into_iter().map(|e| resp::parse_integer(e).unwrap_or(0)).collect(),
-        None => vec![resp::parse_integer(frame).unwrap_or(0)],
-    };
-    if known.starts_with(b"-") || known.starts_with(b"+") {
-        return known;
-    }
-    let least: Vec<i64> = numbers(&known).into_iter().zip(numbers(&frame)).map(|(a, b)| a.min(b)).collect();
-    let mut out = Vec::new();
-    if frame.starts_with(b"*") {
-        resp::array_header(&mut out, least.len());
-    }
-    least.iter().for_each(|&number| resp::integer(&mut out, number));
-    out.into()
+    answer.await
 }
 
 /// SCAN's reply of one node, with the cursor that leads on: at its end, to the node with the next slots.

@@ -1,7 +1,7 @@
 //! Before a cluster: a request that concerns several slots or all nodes is divided. Its parts stand in the session's queue
 //! like requests of their own, and their replies are put together before they are written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use super::{Park, Session, State};
 use crate::cache::StripeSet;
 use crate::command::{Effect, Row, Slots, slot};
 use crate::resp::{self, Args, RequestLimits, RequestScan, RequestScanner};
-use crate::upstream::{Aftermath, Expect, Frame, LinkSet};
+use crate::upstream::{Aftermath, Expect, Frame, LinkSet, Upstream};
 use crate::worker::Worker;
 
 /// How the replies become one.
@@ -60,12 +60,8 @@ pub(super) struct Join {
     replies: Vec<Bytes>,
 }
 
-/// A request that is being divided: its parts that have not been sent.
-pub(super) struct Joined {
-    parts: std::collections::VecDeque<Part>,
-}
-
-struct Part {
+/// Of a request that is being divided: a part that has not been sent.
+pub(super) struct Part {
     wire: Vec<u8>,
     /// Where it goes; `None`: where its keys are.
     node: Option<u32>,
@@ -95,6 +91,13 @@ impl Join {
             _ => return None,
         };
         row.arity_fits(args.len()).then_some(Division { parts, how })
+    }
+
+    /// Of replies that stand in no queue.
+    pub(super) fn of_all(how: How, replies: Vec<Bytes>) -> Vec<u8> {
+        let mut out = Vec::new();
+        Join { how, first: 0, places: Vec::new(), replies }.put_together(&mut out, 0);
+        out
     }
 
     fn put_together(self, out: &mut Vec<u8>, random: u64) {
@@ -215,7 +218,7 @@ impl Session {
             Parts::EveryNode => {
                 let whole = worker.links_of(&st.identity.user, st.identity.db);
                 let nodes = worker.nodes_of(&whole.upstream);
-                let part = |node: &Rc<crate::upstream::Upstream>| Part {
+                let part = |node: &Rc<Upstream>| Part {
                     wire: request.wire.to_vec(),
                     node: Some(node.remote.number),
                 };
@@ -230,7 +233,7 @@ impl Session {
         let join = Join { how: division.how, first, places, replies: Vec::new() };
         let course = st.course();
         course.joins.push_back(join);
-        course.dividing = Some(Joined { parts });
+        course.dividing = Some(parts);
         self.go_on_dividing(worker, st, row)
     }
 
@@ -241,14 +244,14 @@ impl Session {
         st: &mut State,
         row: &'static Row,
     ) -> Step {
-        while let Some(part) = st.course().dividing.as_mut().and_then(|joined| joined.parts.pop_front()) {
+        while let Some(part) = st.course().dividing.as_mut().and_then(VecDeque::pop_front) {
             let before = st.next_seq();
             let step = self.send_part(worker, st, &part, row);
             match step {
                 Step::Next if st.next_seq() == before + 1 => {}
                 Step::Again(park) => {
-                    if let Some(joined) = &mut st.course().dividing {
-                        joined.parts.push_front(part);
+                    if let Some(parts) = &mut st.course().dividing {
+                        parts.push_front(part);
                     }
                     return Step::Again(park);
                 }
@@ -323,7 +326,7 @@ impl Session {
 }
 
 /// One request for each slot, and where the replies for its keys belong.
-fn by_slot(args: &Args<'_>, each: usize) -> (std::collections::VecDeque<Part>, Vec<Vec<usize>>) {
+fn by_slot(args: &Args<'_>, each: usize) -> (VecDeque<Part>, Vec<Vec<usize>>) {
     let words: Vec<&[u8]> = args.iter().collect();
     let mut order = Vec::new();
     let mut groups: HashMap<u16, (Vec<&[u8]>, Vec<usize>)> = HashMap::new();
@@ -336,7 +339,7 @@ fn by_slot(args: &Args<'_>, each: usize) -> (std::collections::VecDeque<Part>, V
         of_slot.extend_from_slice(group);
         places.push(at);
     }
-    let mut parts = std::collections::VecDeque::new();
+    let mut parts = VecDeque::new();
     let mut places = Vec::new();
     for slot in order {
         if let Some((words, of_slot)) = groups.remove(&slot) {

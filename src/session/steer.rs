@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::dispatch::Request;
 use super::input::Step;
-use super::join::{Join, Joined};
+use super::join::{Join, Part};
 use super::scripted::not_for_subscribers;
 use super::{Park, Session, State};
 use crate::command::{self, Group, Local, Route, Row, Slots};
@@ -30,8 +30,8 @@ pub(super) struct Course {
     held_until: u64,
     /// Requests that were divided and whose parts have not all been answered, in their order.
     pub(super) joins: VecDeque<Join>,
-    /// The one that is being divided.
-    pub(super) dividing: Option<Joined>,
+    /// What is left of the one that is being divided.
+    pub(super) dividing: Option<VecDeque<Part>>,
     /// MULTI was answered here: it is sent with the first request that says to which node.
     pub(super) multi: bool,
 }
@@ -173,7 +173,10 @@ impl Session {
                 self.turn_to(st, links);
                 None
             }
-            Err(failure) => Some(self.failed_here(worker, st, &failure)),
+            Err(failure) => {
+                self.fail_here(worker, st, &failure);
+                Some(Step::Next)
+            }
         }
     }
 
@@ -219,16 +222,6 @@ impl Session {
         let number = if links.upstream.is_whole() { 0 } else { links.upstream.remote.number };
         st.lanes.turn_to(number, st.head);
         st.links = links;
-    }
-
-    pub(super) fn failed_here(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        st: &mut State,
-        failure: &Failure,
-    ) -> Step {
-        self.fail_here(worker, st, failure);
-        Step::Next
     }
 
     /// What names no key goes to some node, behind everything that is under way elsewhere: a message must not be ahead of

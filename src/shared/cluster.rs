@@ -1,17 +1,16 @@
 //! A Redis Cluster as all workers know it: which node serves which slot. Talks to nobody.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
 use super::Remote;
 use crate::command::SLOTS;
-use crate::config::{Endpoint, Target};
-
-/// Where a node listens.
-pub type Address = (String, u16);
+use crate::config::{Address, Endpoint, Target};
 
 pub struct Cluster {
     /// Who we are on every node.
@@ -20,6 +19,9 @@ pub struct Cluster {
     topology: ArcSwap<Topology>,
     /// Held while the topology is changed; and every node that was ever seen.
     nodes: Mutex<HashMap<Address, Arc<Remote>>>,
+    names: ArcSwap<HashMap<Address, Address>>,
+    /// How often the nodes have been asked.
+    looks: AtomicU64,
     /// Told when a node has said something else than the topology.
     pub doubts: Notify,
 }
@@ -38,12 +40,16 @@ pub struct Topology {
 }
 
 const NOBODY: u16 = u16::MAX;
+const LOOK_PACE: Duration = Duration::from_millis(5);
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the nodes say of the slots.
 #[derive(Default)]
 pub struct View {
     pub owners: Vec<Option<Address>>,
     pub unstable: HashSet<u16>,
+    /// Every node of the cluster, by each name that others have for it: where it is reached.
+    pub names: HashMap<Address, Address>,
 }
 
 /// The nodes that do not vouch any more for what was read from them.
@@ -55,7 +61,7 @@ impl Topology {
         self.nodes.get(usize::from(at))
     }
 
-    /// Whether the slot is moving: what is read from it is not kept.
+    /// Whether the slot is on its way from one node to another.
     pub fn is_unstable(&self, slot: u16) -> bool {
         !self.unstable.is_empty() && self.unstable.contains(&slot)
     }
@@ -66,19 +72,6 @@ impl Topology {
 
     pub fn serves(&self, node: &Remote) -> bool {
         self.nodes.iter().any(|other| other.number == node.number)
-    }
-
-    /// The lowest slot of each run of slots that one node serves, with that node.
-    pub fn ranges(&self) -> Vec<(u16, u16, &Arc<Remote>)> {
-        let mut ranges: Vec<(u16, u16, &Arc<Remote>)> = Vec::new();
-        for slot in 0..SLOTS {
-            let Some(owner) = self.owner(slot) else { continue };
-            match ranges.last_mut() {
-                Some((_, last, node)) if *last + 1 == slot && Arc::ptr_eq(node, owner) => *last = slot,
-                _ => ranges.push((slot, slot, owner)),
-            }
-        }
-        ranges
     }
 
     /// The lowest slot that a node serves.
@@ -128,6 +121,8 @@ impl Cluster {
             seeds: seeds.clone(),
             topology: ArcSwap::default(),
             nodes: Mutex::default(),
+            names: ArcSwap::default(),
+            looks: AtomicU64::new(0),
             doubts: Notify::new(),
         })
     }
@@ -147,16 +142,36 @@ impl Cluster {
     }
 
     fn node_among(&self, nodes: &mut HashMap<Address, Arc<Remote>>, address: &Address) -> Arc<Remote> {
-        let new = || {
-            let endpoint = Endpoint::Tcp { host: address.0.clone(), port: address.1 };
-            Arc::new(Remote::node(Target { endpoint, ..self.target.clone() }))
-        };
+        let new = || Arc::new(Remote::node(self.target.at(address)));
         nodes.entry(address.clone()).or_insert_with(new).clone()
+    }
+
+    /// Where the node is reached that somebody calls so; `None`: the cluster's nodes know of none. Whoever is sent to a stranger
+    /// does not go there.
+    pub fn known(&self, name: &Address) -> Option<Address> {
+        self.names.load().get(name).cloned()
+    }
+
+    /// The nodes have been asked once more.
+    pub fn looked(&self) {
+        self.looks.fetch_add(1, SeqCst);
+    }
+
+    /// Comes back when they have been asked since this call; or when that takes too long.
+    pub async fn look_again(&self) {
+        // The next look may be under way already.
+        let enough = self.looks.load(SeqCst) + 2;
+        let begun = Instant::now();
+        while self.looks.load(SeqCst) < enough && begun.elapsed() < LOOK_PATIENCE {
+            self.doubts.notify_one();
+            tokio::time::sleep(LOOK_PACE).await;
+        }
     }
 
     /// The nodes themselves say how it is. The caller sees to it that nothing is shown any more that the nodes vouched for
     /// whose numbers it gets.
     pub fn learn(&self, view: View) -> Outdated {
+        self.names.store(Arc::new(view.names));
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let owners: Vec<_> = view
             .owners
@@ -217,7 +232,7 @@ mod tests {
     use super::*;
 
     fn cluster() -> Cluster {
-        let seeds = vec![("one".to_owned(), 1)];
+        let seeds = vec![address("one")];
         let target = Target {
             endpoint: Endpoint::Cluster { seeds },
             db: 0,
@@ -229,13 +244,17 @@ mod tests {
     }
 
     fn address(name: &str) -> Address {
-        (name.to_owned(), 1)
+        Address { host: name.to_owned(), port: 1 }
     }
 
     /// `one` has the lower half of the slots and `two` the upper.
     fn halves(unstable: &[u16]) -> View {
         let owner = |slot| Some(address(if slot < SLOTS / 2 { "one" } else { "two" }));
-        View { owners: (0..SLOTS).map(owner).collect(), unstable: unstable.iter().copied().collect() }
+        View {
+            owners: (0..SLOTS).map(owner).collect(),
+            unstable: unstable.iter().copied().collect(),
+            names: HashMap::new(),
+        }
     }
 
     fn numbers(cluster: &Cluster, names: &[&str]) -> Vec<u32> {
@@ -268,28 +287,23 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_runs_of_one_node() {
+    fn a_node_is_known_by_all_its_names_and_a_stranger_is_not() {
+        let cluster = cluster();
+        let mut view = halves(&[]);
+        view.names.insert(address("one"), address("one"));
+        view.names.insert(address("one.example"), address("one"));
+        cluster.learn(view);
+        assert_eq!(cluster.known(&address("one.example")), Some(address("one")));
+        assert_eq!(cluster.known(&address("stranger")), None);
+    }
+
+    #[test]
+    fn the_lowest_slot_of_a_node_is_told() {
         let cluster = cluster();
         cluster.learn(halves(&[]));
         cluster.moved(3, &address("two"));
         let topology = cluster.topology();
-        let ranges: Vec<_> = topology
-            .ranges()
-            .into_iter()
-            .map(|(first, last, node)| (first, last, node.target.endpoint.to_string()))
-            .collect();
-        let two = "two:1".to_owned();
-        let one = "one:1".to_owned();
-        let half = SLOTS / 2;
-        assert_eq!(
-            ranges,
-            [
-                (0, 2, one.clone()),
-                (3, 3, two.clone()),
-                (4, half - 1, one.clone()),
-                (half, SLOTS - 1, two.clone())
-            ]
-        );
         assert_eq!(topology.first_slot(&cluster.node(&address("two"))), Some(3));
+        assert_eq!(topology.first_slot(&cluster.node(&address("three"))), None);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::link::Link;
 use super::pending::{Asker, Expect, Failure, Frame};
 use super::redirects::Detour;
-use super::{LinkSet, Purpose, replies};
+use super::{LinkSet, Purpose};
 use crate::cache::StripeSet;
 use crate::command::Group;
 use crate::worker::Worker;
@@ -65,16 +65,19 @@ pub(super) fn block_reply(
         ));
         return;
     }
-    let mut block = block.borrow_mut();
-    let replies = std::mem::take(&mut block.replies);
-    let last = replies.len() - 1;
-    worker.bump(&block.writes);
-    if block.reads && !block.writes.is_unknown() {
-        block.asker.session.passed_reads(worker);
+    let (first, replies, writes, reads) = {
+        let mut block = block.borrow_mut();
+        let replies = std::mem::take(&mut block.replies);
+        (block.asker.clone(), replies, block.writes.clone(), block.reads)
+    };
+    worker.bump(&writes);
+    if reads && !writes.is_unknown() {
+        first.session.passed_reads(worker);
     }
+    let last = replies.len() - 1;
     for (at, reply) in replies.into_iter().enumerate() {
-        let asker = Asker { session: block.asker.session.clone(), seq: block.asker.seq + at as u64 };
-        if at == last && block.writes.is_unknown() && worker.caches() {
+        let asker = Asker { seq: first.seq + at as u64, ..first.clone() };
+        if at == last && writes.is_unknown() && worker.caches() {
             worker.hold_for_barrier(link, asker, reply);
         } else {
             asker.session.answer(worker, asker.seq, Frame::Owned(reply));
@@ -96,11 +99,7 @@ async fn go_elsewhere(
         let block = block.borrow();
         block.detour.links(&worker, &block.whole, block.slot)
     };
-    let link = links.and_then(|links| match purpose {
-        Purpose::Script => links.script(&worker, resp3),
-        _ => links.plain(&worker, resp3),
-    });
-    match link {
+    match links.and_then(|links| links.of_purpose(&worker, purpose, resp3)) {
         Ok(link) => {
             block.borrow().asker.session.wrote_on(&link);
             send_block(&worker, &link, &block);
@@ -114,15 +113,14 @@ async fn go_elsewhere(
 
 /// One of its requests has no reply.
 pub(super) fn block_failed(worker: &Rc<Worker>, block: &Rc<RefCell<Block>>, failure: Failure) {
-    let (asker, reply) = {
+    let asker = {
         let mut block = block.borrow_mut();
         let at = block.replies.len() as u64;
-        let asker = Asker { session: block.asker.session.clone(), seq: block.asker.seq + at };
         block.replies.push(Bytes::new());
-        replies::invalidate(worker, &block.writes);
-        (asker, failure)
+        worker.bump(&block.writes);
+        Asker { seq: block.asker.seq + at, ..block.asker.clone() }
     };
-    asker.session.fail(worker, asker.seq, reply);
+    asker.session.fail(worker, asker.seq, failure);
 }
 
 impl Block {

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::link::Link;
@@ -11,7 +12,7 @@ use super::pending::{Expect, Failure, Frame, Pending};
 use super::{FillEach, LinkSet, Purpose, replies};
 use crate::clock::Moment;
 use crate::command::{self, Group};
-use crate::shared::Address;
+use crate::config::{Address, Endpoint};
 use crate::worker::Worker;
 
 /// So often a request is sent to another node before its client gets an error.
@@ -25,26 +26,16 @@ pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// A request that may go to another node.
 pub struct Again {
     pub wire: SmallVec<[u8; 128]>,
-    since: Moment,
-    redirects: u8,
+    detour: Detour,
 }
 
 impl Again {
     pub fn new(wire: &[u8], now: Moment) -> Box<Again> {
-        Box::new(Again { wire: SmallVec::from_slice(wire), since: now, redirects: 0 })
+        Box::new(Again { wire: SmallVec::from_slice(wire), detour: Detour::new(now) })
     }
 
     fn slot(&self) -> Option<u16> {
         command::slot_of_request(&self.wire)
-    }
-
-    /// A script can answer with an error of its own that reads like a redirection. Redis's own names the slot of the keys,
-    /// and has executed nothing.
-    fn is_about(&self, redirect: &Redirect) -> bool {
-        match redirect {
-            Redirect::Moved { slot, .. } | Redirect::Ask { slot, .. } => self.slot() == Some(*slot),
-            Redirect::Later => false,
-        }
     }
 }
 
@@ -78,7 +69,7 @@ impl Redirect {
                     "?" => return Some(Redirect::Later),
                     host => host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host),
                 };
-                let to = (host.to_owned(), port.parse().ok()?);
+                let to = Address { host: host.to_owned(), port: port.parse().ok()? };
                 Some(if word == "-MOVED" { Redirect::Moved { slot, to } } else { Redirect::Ask { slot, to } })
             }
             "-TRYAGAIN" | "-CLUSTERDOWN" | "-MASTERDOWN" => Some(Redirect::Later),
@@ -95,22 +86,36 @@ impl Link {
 
     /// What this reply says of the node, if it is such a word. It is noted.
     pub(super) fn redirect(&self, worker: &Worker, frame: &[u8]) -> Option<Redirect> {
-        if !self.is_of_a_cluster || frame.first() != Some(&b'-') {
-            return None;
-        }
-        let crate::config::Endpoint::Tcp { host, .. } = &self.set.upstream.remote.target.endpoint else {
-            return None;
-        };
-        let redirect = Redirect::parse(frame, host)?;
+        let redirect = self.told_elsewhere(worker, frame)?;
         let whole = worker.whole_of(&self.set.upstream)?;
         let cluster = whole.remote.cluster.as_ref()?;
-        worker.metrics.redirects.add(1);
         match &redirect {
             Redirect::Moved { slot, to } => worker.shared.revoke_leases_of(&cluster.moved(*slot, to)),
             Redirect::Ask { slot, .. } => worker.shared.revoke_leases_of(&cluster.moves(*slot)),
             Redirect::Later => cluster.doubts.notify_one(),
         }
         Some(redirect)
+    }
+
+    /// The same, not noted. Nobody is sent to a stranger: what the cluster's nodes do not know yet, they are asked about.
+    fn told_elsewhere(&self, worker: &Worker, frame: &[u8]) -> Option<Redirect> {
+        if !self.is_of_a_cluster || frame.first() != Some(&b'-') {
+            return None;
+        }
+        let Endpoint::Tcp { host, .. } = &self.set.upstream.remote.target.endpoint else { return None };
+        let redirect = Redirect::parse(frame, host)?;
+        worker.metrics.redirects.add(1);
+        let whole = worker.whole_of(&self.set.upstream)?;
+        let cluster = whole.remote.cluster.as_ref()?;
+        Some(match redirect {
+            Redirect::Moved { slot, to } => {
+                cluster.known(&to).map_or(Redirect::Later, |to| Redirect::Moved { slot, to })
+            }
+            Redirect::Ask { slot, to } => {
+                cluster.known(&to).map_or(Redirect::Later, |to| Redirect::Ask { slot, to })
+            }
+            Redirect::Later => Redirect::Later,
+        })
     }
 }
 
@@ -122,33 +127,64 @@ pub(super) fn follow(
     mut pending: Pending,
     frame: &Frame<'_>,
 ) -> Option<Pending> {
-    let Some(redirect) = link.redirect(worker, frame.as_slice()) else { return Some(pending) };
+    let frame = frame.as_slice();
     match pending.expect {
-        Expect::FillValue(fill) => {
+        Expect::FillValue(fill) if link.was_not_served(worker, frame) => {
             // Its PTTL, which comes next, nobody waits for.
             replies::fill_failed(worker, *fill);
             return None;
         }
-        Expect::FillEach(each) => {
+        Expect::FillEach(each) if link.was_not_served(worker, frame) => {
             FillEach::failed(*each, worker);
             return None;
         }
         _ => {}
     }
+    // Who keeps a request by itself looks at its replies by itself.
     let Some(mut again) = pending.again.take() else { return Some(pending) };
-    let is_script = matches!(pending.expect, Expect::WriteUnknown(..));
-    let patient = worker.now().since(again.since) < PATIENCE && again.redirects < REDIRECTS_MAX;
-    if !patient || (is_script && !again.is_about(&redirect)) {
-        return Some(pending);
+    if link.purpose == Purpose::Script || matches!(pending.expect, Expect::WriteUnknown(..)) {
+        let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
+        if redirect == Redirect::Later && !frame.starts_with(b"-MOVED") && !frame.starts_with(b"-ASK") {
+            return Some(pending);
+        }
+        let doubted = Doubted { again, redirect, reply: Bytes::copy_from_slice(frame) };
+        tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
+        return None;
     }
-    again.redirects += 1;
+    let Some(redirect) = link.redirect(worker, frame) else { return Some(pending) };
+    let Some(pause) = again.detour.turn(worker, redirect) else { return Some(pending) };
+    Displaced::of(link, pending, again).go(worker, pause);
+    None
+}
+
+/// A script's reply that sends it elsewhere.
+struct Doubted {
+    again: Box<Again>,
+    redirect: Redirect,
+    reply: Bytes,
+}
+
+/// A script, and whatever else the table does not know, can answer with an error of its own that reads like a redirection,
+/// after it has written. Nothing was executed only if the nodes themselves say that this one does not serve the slot.
+async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pending, doubted: Doubted) {
+    let Doubted { mut again, redirect, reply } = doubted;
+    let node = &link.set.upstream;
     if let Some(asker) = pending.expect.asker() {
         asker.session.hold_back();
     }
-    let Pending { expect, group, .. } = pending;
-    let (from, purpose, resp3) = (link.set.clone(), link.purpose, link.resp3);
-    Displaced { expect, group, again, from, purpose, resp3 }.go(worker, redirect);
-    None
+    let whole = worker.whole_of(node);
+    let cluster = whole.as_ref().and_then(|whole| whole.remote.cluster.as_ref());
+    if let (Some(cluster), Some(slot)) = (cluster, again.slot()) {
+        cluster.look_again().await;
+        let topology = cluster.topology();
+        let serves = topology.owner(slot).is_some_and(|owner| owner.number == node.remote.number);
+        if (!serves || topology.is_unstable(slot))
+            && let Some(pause) = again.detour.turn(&worker, redirect)
+        {
+            return Displaced::of(&link, pending, again).go(&worker, pause);
+        }
+    }
+    replies::hand_over(&worker, &link, pending, Frame::Owned(reply));
 }
 
 /// The way of requests that the daemon keeps by itself, from node to node.
@@ -191,6 +227,11 @@ impl Detour {
     /// Whether the reply sends the request elsewhere, and after which pause. `None`: the reply stands.
     pub fn follows(&mut self, worker: &Worker, link: &Link, frame: &[u8]) -> Option<Duration> {
         let redirect = link.redirect(worker, frame)?;
+        self.turn(worker, redirect)
+    }
+
+    /// `None`: it was sent to and fro for long enough.
+    fn turn(&mut self, worker: &Worker, redirect: Redirect) -> Option<Duration> {
         self.redirects += 1;
         if self.redirects > REDIRECTS_MAX || Moment::now().since(self.since) > PATIENCE {
             return None;
@@ -219,53 +260,41 @@ struct Displaced {
 }
 
 impl Displaced {
-    fn go(self, worker: &Rc<Worker>, redirect: Redirect) {
-        match redirect {
-            Redirect::Moved { .. } => self.go_to_owner(worker),
-            Redirect::Ask { to, .. } => {
-                let links = worker.node_at(&self.from.upstream, &to);
-                let links = links.map(|node| node.set(&self.from.user, self.from.db));
-                self.send(worker, links, true);
-            }
-            Redirect::Later => {
-                let worker = worker.clone();
-                tokio::task::spawn_local(async move {
-                    tokio::time::sleep(worker.jitter(PAUSE)).await;
-                    self.go_to_owner(&worker);
-                });
-            }
+    fn of(link: &Link, pending: Pending, again: Box<Again>) -> Displaced {
+        let Pending { expect, group, .. } = pending;
+        Displaced { expect, group, again, from: link.set.clone(), purpose: link.purpose, resp3: link.resp3 }
+    }
+
+    fn go(self, worker: &Rc<Worker>, pause: Duration) {
+        if let Some(asker) = self.expect.asker() {
+            asker.session.hold_back();
         }
-    }
-
-    /// To whoever serves the slot as far as is known.
-    fn go_to_owner(self, worker: &Rc<Worker>) {
-        let whole =
-            worker.whole_of(&self.from.upstream).map(|whole| whole.set(&self.from.user, self.from.db));
-        let links = match (whole, self.again.slot()) {
-            (Some(whole), Some(slot)) => whole.of_slot(worker, slot),
-            _ => Ok(self.from.clone()),
-        };
-        self.send(worker, links, false);
-    }
-
-    fn send(self, worker: &Rc<Worker>, links: Result<Rc<LinkSet>, Failure>, asking: bool) {
-        let link = links.and_then(|links| match self.purpose {
-            Purpose::Huge => links.huge(worker, self.resp3),
-            Purpose::Script => links.script(worker, self.resp3),
-            _ => links.plain(worker, self.resp3),
+        if pause.is_zero() {
+            return self.send(worker);
+        }
+        let worker = worker.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            self.send(&worker);
         });
-        match link {
+    }
+
+    fn send(self, worker: &Rc<Worker>) {
+        let Displaced { expect, group, again, from, purpose, resp3 } = self;
+        let links = match worker.whole_of(&from.upstream) {
+            Some(whole) => again.detour.links(worker, &whole.set(&from.user, from.db), again.slot()),
+            None => Ok(from),
+        };
+        match links.and_then(|links| links.of_purpose(worker, purpose, resp3)) {
             Ok(link) => {
-                if asking {
-                    link.send(worker, ASKING, Expect::Nobody, Group::Other);
-                }
-                if let Some(asker) = self.expect.asker() {
+                again.detour.ask(worker, &link);
+                if let Some(asker) = expect.asker() {
                     asker.session.wrote_on(&link);
                 }
-                let wire = self.again.wire.clone();
-                link.send_again(worker, &wire, self.expect, self.group, Some(self.again));
+                let wire = again.wire.clone();
+                link.send_again(worker, &wire, expect, group, Some(again));
             }
-            Err(failure) => replies::failed(worker, self.expect, failure),
+            Err(failure) => replies::failed(worker, expect, failure),
         }
     }
 }
@@ -277,15 +306,13 @@ mod tests {
     #[test]
     fn redirections_are_read_as_redis_writes_them() {
         let parse = |line: &str| Redirect::parse(format!("{line}\r\n").as_bytes(), "asked");
-        let moved = |slot, host: &str, port| Some(Redirect::Moved { slot, to: (host.to_owned(), port) });
+        let to = |host: &str, port| Address { host: host.to_owned(), port };
+        let moved = |slot, host: &str, port| Some(Redirect::Moved { slot, to: to(host, port) });
         assert_eq!(parse("-MOVED 3999 127.0.0.1:6381"), moved(3999, "127.0.0.1", 6381));
         assert_eq!(parse("-MOVED 0 ::1:6381"), moved(0, "::1", 6381));
         assert_eq!(parse("-MOVED 0 :6381"), moved(0, "asked", 6381));
         assert_eq!(parse("-MOVED 0 ?:6381"), Some(Redirect::Later));
-        assert_eq!(
-            parse("-ASK 16383 a.b:1"),
-            Some(Redirect::Ask { slot: 16_383, to: ("a.b".to_owned(), 1) })
-        );
+        assert_eq!(parse("-ASK 16383 a.b:1"), Some(Redirect::Ask { slot: 16_383, to: to("a.b", 1) }));
         assert_eq!(parse("-TRYAGAIN Multiple keys request"), Some(Redirect::Later));
         assert_eq!(parse("-CLUSTERDOWN Hash slot not served"), Some(Redirect::Later));
         for other in ["-MOVED 16384 a:1", "-MOVED x", "-ERR MOVED 1 a:1", "+MOVED 1 a:1", "-MOVED 1 a:70000"]

@@ -57,17 +57,23 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, mut pending: Pending, frame: 
             Frame::Owned((*frames).into())
         }
     };
-    let sent = pending.sent;
     if let Some(lease) = &link.lease {
-        lease.prove(sent);
+        lease.prove(pending.sent);
     }
-    let pending = match link.is_of_a_cluster {
-        false => pending,
-        true => match redirects::follow(worker, link, pending, &frame) {
-            Some(pending) => pending,
-            None => return,
-        },
-    };
+    match link.is_of_a_cluster {
+        false => hand_over(worker, link, pending, frame),
+        true => {
+            if let Some(pending) = redirects::follow(worker, link, pending, &frame) {
+                hand_over(worker, link, pending, frame);
+            }
+        }
+    }
+}
+
+/// To whoever waits for it.
+#[inline]
+pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, frame: Frame<'_>) {
+    let sent = pending.sent;
     let demoted = link.is_demoted(frame.as_slice());
     match pending.expect {
         Expect::Reply(asker) => asker.session.answer(worker, asker.seq, frame),

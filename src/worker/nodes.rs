@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Worker;
-use crate::shared::{Address, Remote};
+use crate::config::Address;
+use crate::shared::Remote;
 use crate::upstream::{Failure, Link, Upstream};
 
 #[derive(Default)]

@@ -89,6 +89,45 @@ fn whoever_waits_for_an_element_follows_its_slot() {
 }
 
 #[test]
+fn a_script_that_answers_with_a_redirection_leads_nobody_astray() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let slot = cluster.slot("k");
+    let other = (cluster.owner(slot) + 1) % 3;
+    let ports = [stranger.local_addr().unwrap().port(), cluster.node(other).port];
+    for (port, word) in ports.into_iter().flat_map(|port| [(port, "MOVED"), (port, "ASK")]) {
+        let reply = format!("{word} {slot} 127.0.0.1:{port}");
+        let script = format!("redis.call('INCR', KEYS[1]) return redis.error_reply('{reply}')");
+        let before: i64 = client.text(&["GET", "k"]).parse().unwrap_or(0);
+        // It has written, and is not executed again.
+        assert_eq!(client.text(&["EVAL", &script, "1", "k"]), format!("-{reply}"));
+        assert_eq!(client.text(&["GET", "k"]), (before + 1).to_string());
+    }
+    let read_only = format!("return redis.error_reply('MOVED {slot} 127.0.0.1:{}')", ports[0]);
+    assert!(client.text(&["EVAL_RO", &read_only, "1", "k"]).starts_with("-MOVED "));
+    assert_eq!(client.text(&["SET", "k", "here"]), "+OK");
+    assert_eq!(stranger.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody came");
+}
+
+#[test]
+fn a_script_follows_its_slot() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let slot = cluster.slot("k");
+    for round in 1..=3 {
+        cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
+        assert_eq!(
+            client.text(&["EVAL", "return redis.call('INCR', KEYS[1])", "1", "k"]),
+            format!(":{round}")
+        );
+    }
+}
+
+#[test]
 fn a_transaction_whose_slot_moves_is_executed_whole_or_not_at_all() {
     let cluster = RedisCluster::start(3);
     let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
