@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::fenced::{Grant, Resource};
 use crate::support::{Client, Daemon, eventually};
 use crate::transcript;
 use crate::{KEEPS_ALL, Masters, season, until_counting, until_member};
@@ -31,32 +32,6 @@ const FAULTS: [[(usize, Fault); 2]; 6] = [
     [(2, Fault::Restart), (4, Fault::Restart)],
     [(3, Fault::Restart), (4, Fault::Restart)],
 ];
-
-/// What guards itself by fences: it refuses those smaller than the largest that it has seen.
-#[derive(Default)]
-struct Resource {
-    largest: u64,
-    writes: usize,
-    refusals: usize,
-}
-
-impl Resource {
-    fn write(&mut self, fence: u64) {
-        let accepted = fence >= self.largest;
-        self.largest = self.largest.max(fence);
-        self.writes += usize::from(accepted);
-        self.refusals += usize::from(!accepted);
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Grant {
-    fence: u64,
-    asked: Instant,
-    told: Instant,
-    /// When its holder no longer believed in it.
-    over: Instant,
-}
 
 /// One client's whole life: it asks, writes, sometimes too late, and lets go.
 fn contend(daemon: &Daemon, number: usize, ended: &AtomicBool, resource: &Mutex<Resource>) -> Vec<Grant> {

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::fenced::{Grant, Resource};
 use crate::support::{Client, Daemon, Redis, eventually};
 use crate::transcript;
 use crate::{Listener, fields, send, shown};
@@ -14,34 +15,6 @@ const OUTAGES: usize = 3;
 /// What a busy machine may take to run a thread that is due.
 const HELD_UP_MAX: Duration = Duration::from_secs(1);
 const KEEPS_ALL: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-
-/// What guards itself by fences: it refuses those smaller than the largest that it has seen.
-#[derive(Default)]
-struct Resource {
-    largest: u64,
-    writes: usize,
-    refusals: usize,
-}
-
-impl Resource {
-    /// Whether a write with this fence was accepted.
-    fn write(&mut self, fence: u64) -> bool {
-        let accepted = fence >= self.largest;
-        self.largest = self.largest.max(fence);
-        self.writes += usize::from(accepted);
-        self.refusals += usize::from(!accepted);
-        accepted
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Grant {
-    fence: u64,
-    asked: Instant,
-    told: Instant,
-    /// When its holder no longer believed in it.
-    over: Instant,
-}
 
 /// One client's whole life: it asks, writes, sometimes too late, and lets go.
 fn contend(daemon: &Daemon, number: usize, ended: &AtomicBool, resource: &Mutex<Resource>) -> Vec<Grant> {

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod fake_l2;
+pub mod fenced;
 pub mod scripts;
 pub mod sentinel;
 
@@ -343,14 +344,7 @@ impl Client {
 
     /// The reply as lossy text: of a bulk string its payload, otherwise the frame as it is.
     pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
-        let frame = self.call(args);
-        let text = String::from_utf8_lossy(&frame).into_owned();
-        match frame[0] {
-            b'$' | b'=' if !frame.starts_with(b"$-1") => {
-                text.split_once("\r\n").unwrap().1.trim_end_matches("\r\n").to_string()
-            }
-            _ => text.trim_end_matches("\r\n").to_string(),
-        }
+        text_of(&self.call(args))
     }
 
     /// One whole frame, of any RESP version, as bytes.
@@ -399,6 +393,17 @@ impl Client {
         if let Ok(n) = read {
             panic!("expected silence, read {:?}", String::from_utf8_lossy(&piece[..n]));
         }
+    }
+}
+
+/// A reply as lossy text: of a bulk string its payload, otherwise the frame as it is.
+pub fn text_of(frame: &[u8]) -> String {
+    let text = String::from_utf8_lossy(frame).into_owned();
+    match frame[0] {
+        b'$' | b'=' if !frame.starts_with(b"$-1") => {
+            text.split_once("\r\n").unwrap().1.trim_end_matches("\r\n").to_string()
+        }
+        _ => text.trim_end_matches("\r\n").to_string(),
     }
 }
 

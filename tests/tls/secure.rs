@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::pki::{Authority, Pair};
-use crate::support::{PATIENCE, encode, frame_len};
+use crate::support::{PATIENCE, encode, frame_len, text_of};
 
 /// Whom a client trusts, and what it shows. Nothing of an earlier connection is used again.
 pub fn trusting(authority: &Authority, own: Option<&Pair>) -> Arc<ClientConfig> {
@@ -94,11 +94,7 @@ impl Client {
 
     /// The reply as lossy text: of a bulk string its payload, otherwise the frame as it is.
     pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
-        let text = String::from_utf8_lossy(&self.call(args)).into_owned();
-        match text.strip_prefix('$').and_then(|bulk| bulk.split_once("\r\n")) {
-            Some((len, payload)) if len != "-1" => payload.trim_end_matches("\r\n").to_string(),
-            _ => text.trim_end_matches("\r\n").to_string(),
-        }
+        text_of(&self.call(args))
     }
 
     pub fn read_frame(&mut self) -> Vec<u8> {
