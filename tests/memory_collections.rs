@@ -11,7 +11,7 @@ use grammar::{Grammar, Random};
 use sides::{Judgement, Sides};
 use std::collections::BTreeSet;
 
-/// `COLLECTIONS_COMMANDS` asks for another number.
+/// `COLLECTIONS_COMMANDS` asks for another number, and `COLLECTIONS_SEED` for one seed with its part of them.
 const COMMANDS: usize = 100_000;
 const SEEDS: u64 = 8;
 /// Values are compared whole after so many commands.
@@ -45,7 +45,10 @@ fn run(seed: u64, commands: usize, redis: &support::Redis) -> BTreeSet<String> {
 fn random_commands_are_answered_as_redis_answers_them() {
     let redis = support::Redis::start();
     let mut answered = BTreeSet::new();
-    for seed in 0..SEEDS {
+    let one: Option<u64> = std::env::var("COLLECTIONS_SEED")
+        .ok()
+        .map(|text| text.parse().expect("COLLECTIONS_SEED is a number"));
+    for seed in one.map_or(0..SEEDS, |seed| seed..seed + 1) {
         answered.extend(run(seed, commands() / SEEDS as usize, &redis));
     }
     let silent: Vec<_> = Grammar::new().names().filter(|name| !answered.contains(*name)).collect();
@@ -106,6 +109,13 @@ fn long_doubles_add_up_to_the_digits_that_redis_shows() {
     }
 }
 
+fn compared(sides: &mut Sides, line: &str) {
+    let request: Vec<Vec<u8>> = line.split(' ').map(|word| word.into()).collect();
+    if let Judgement::Differ(difference) = sides.compare(&request) {
+        panic!("{line}\n{difference}");
+    }
+}
+
 #[test]
 fn the_smallest_rank_finds_every_match_from_the_end() {
     let redis = support::Redis::start();
@@ -120,9 +130,28 @@ fn the_smallest_rank_finds_every_match_from_the_end() {
         "LPOS l none RANK -9223372036854775808",
         "LPOS l a RANK 9223372036854775808",
     ] {
-        let request: Vec<Vec<u8>> = line.split(' ').map(|word| word.into()).collect();
-        if let Judgement::Differ(difference) = sides.compare(&request) {
-            panic!("{line}\n{difference}");
-        }
+        compared(&mut sides, line);
+    }
+}
+
+#[test]
+fn a_stored_range_keeps_the_sign_of_zero_where_redis_keeps_it() {
+    let redis = support::Redis::start();
+    let mut sides = Sides::new(&redis, false);
+    (1..=200).for_each(|n| compared(&mut sides, &format!("ZADD s {n} m{n}")));
+    compared(&mut sides, "ZADD s -0 zero");
+    for range in [
+        "0 -1",
+        "0 -1 REV",
+        "0 127",
+        "0 128",
+        "-inf +inf BYSCORE",
+        "-inf +inf BYSCORE LIMIT 0 129",
+        "- + BYLEX",
+        "1 0",
+    ] {
+        compared(&mut sides, &format!("ZRANGESTORE d s {range}"));
+        compared(&mut sides, "ZSCORE d zero");
+        compared(&mut sides, "OBJECT ENCODING d");
     }
 }

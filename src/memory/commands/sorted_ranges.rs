@@ -121,7 +121,12 @@ fn zrangestore(ctx: &mut Context<'_>, argv: &Argv<'_>) -> Outcome {
     let query = Query::parse(&argv[3..], Fixed { unit: None, reverse: None, stores: true })?;
     let mut result = Sorted::default();
     if let Some(sorted) = ctx.keys.read_as::<Sorted>(argv[2])? {
-        for entry in sorted.range(query.ranks(sorted)) {
+        let ranks = query.ranks(sorted);
+        // Only of a range of ranks Redis knows beforehand how long it is: then the sign of zero is kept.
+        if matches!(query.interval, Interval::Ranks(..)) {
+            result = Sorted::with_room(ranks.len());
+        }
+        for entry in sorted.range(ranks) {
             result.set(&entry.member, entry.score);
         }
     }

@@ -22,6 +22,11 @@ impl Sorted {
         Sorted { scores: Some(Dict::new()), ..Sorted::default() }
     }
 
+    /// An empty one for so many members: it has a table from the start if that is many.
+    pub fn with_room(members: usize) -> Sorted {
+        if members > PLAIN_MEMBERS_MAX { Sorted::with_table() } else { Sorted::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.ranking.len()
     }
