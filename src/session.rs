@@ -24,6 +24,7 @@ mod presence;
 mod reads;
 mod redirect;
 mod redlock;
+mod replies;
 mod scripted;
 mod steer;
 mod transaction;
@@ -43,14 +44,14 @@ use tokio::sync::Notify;
 
 use crate::cache::Entry;
 use crate::clock::Moment;
-use crate::config::ErrorsStyle;
 use crate::net::{OutBuf, Stream};
-use crate::resp::{self, RequestLimits, RequestScanner};
-use crate::upstream::{Asker, Failure, Frame, LinkSet, User};
+use crate::resp::{RequestLimits, RequestScanner};
+use crate::upstream::{LinkSet, User};
 use crate::worker::Worker;
 use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
+use replies::{Early, EarlyReplies};
 use scripted::Upheld;
 use steer::Course;
 
@@ -59,6 +60,8 @@ pub struct Session {
     stream: Stream,
     state: RefCell<State>,
     dirty: Cell<bool>,
+    /// What it writes waited for one tick already.
+    held: Cell<bool>,
     writing: Cell<bool>,
     /// Bytes that wait to be written, as of the last look.
     unread: Cell<usize>,
@@ -88,6 +91,8 @@ enum Waits {
     Reply,
     /// It came before its turn.
     Ready(Bytes),
+    /// So did this one, and lies here.
+    Early(Early),
     /// A hit, to be checked again when its turn comes.
     Provisional(Entry),
     /// The connection closes here: the outcome of this request is unknown.
@@ -133,6 +138,7 @@ struct State {
     limits: RequestLimits,
     out: OutBuf,
     queue: VecDeque<Place>,
+    early: EarlyReplies,
     /// The number of the request whose reply is written next.
     head: u64,
     identity: Identity,
@@ -258,160 +264,6 @@ impl Session {
         self.mark_dirty(worker);
     }
 
-    // Replies.
-
-    /// The reply of a request has come.
-    pub fn answer(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, frame: Frame<'_>) {
-        let mut st = self.state.borrow_mut();
-        if st.closed || seq < st.head {
-            return;
-        }
-        if seq == st.head {
-            let mute = st.queue.pop_front().is_some_and(|place| place.mute);
-            st.head += 1;
-            deliver(worker, &mut st, seq, mute, frame);
-            self.settle(worker, &mut st);
-        } else {
-            let at = (seq - st.head) as usize;
-            if let Some(place) = st.queue.get_mut(at) {
-                place.what = Waits::Ready(frame.into_bytes());
-            }
-        }
-    }
-
-    /// The reply of a request will not come.
-    pub fn fail(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, failure: Failure) {
-        match self.failure_line(worker, &failure) {
-            Some(line) => self.answer(worker, seq, Frame::Owned(line)),
-            None => {
-                let mut st = self.state.borrow_mut();
-                if st.closed || seq < st.head {
-                    return;
-                }
-                let at = (seq - st.head) as usize;
-                if let Some(place) = st.queue.get_mut(at) {
-                    place.what = Waits::Close;
-                }
-                self.settle(worker, &mut st);
-            }
-        }
-    }
-
-    /// What the client is told; `None`: its connection closes.
-    fn failure_line(&self, worker: &Rc<Worker>, failure: &Failure) -> Option<Bytes> {
-        let named = worker.live().config.upstream.errors == ErrorsStyle::Named;
-        let mut line = Vec::new();
-        match failure {
-            Failure::Refused(line) => return Some(line.clone()),
-            Failure::NotSent(why) if named => {
-                resp::error(&mut line, &format!("UPSTREAMDOWN not sent: {why}"))
-            }
-            Failure::NotSent(why) => resp::error(&mut line, &format!("LOADING madcache: not sent: {why}")),
-            Failure::Unknown if named => {
-                resp::error(&mut line, "UPSTREAMLOST outcome unknown: the link to Redis was lost");
-            }
-            Failure::Unknown => return None,
-        }
-        worker.metrics.refused_l2_away.add(1);
-        Some(line.into())
-    }
-
-    /// Writes what has come to its turn, and lets the session go on where it waited for that.
-    fn settle(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State) {
-        loop {
-            match st.queue.front().map(|place| &place.what) {
-                None | Some(Waits::Reply) => break,
-                Some(Waits::Close) => {
-                    st.closing = true;
-                    st.queue.clear();
-                    break;
-                }
-                Some(Waits::Ready(_)) => {}
-                Some(Waits::Provisional(entry)) => {
-                    let entry = entry.clone();
-                    if !self.may_show(worker, st, &entry) {
-                        st.queue[0].what = Waits::Reply;
-                        let seq = st.head;
-                        self.read_now(worker, st, seq, &entry.id());
-                        if matches!(st.queue.front(), Some(Place { what: Waits::Reply, .. })) {
-                            break;
-                        }
-                        continue;
-                    }
-                }
-            }
-            let Some(place) = st.queue.pop_front() else { break };
-            let seq = st.head;
-            st.head += 1;
-            if place.mute && !st.is_part(seq) {
-                continue;
-            }
-            match place.what {
-                Waits::Ready(bytes) => deliver(worker, st, seq, place.mute, Frame::Owned(bytes)),
-                Waits::Provisional(entry) if entry.as_derived().is_some() => {
-                    self.tell_in_turn(worker, st, &entry);
-                }
-                Waits::Provisional(entry) => {
-                    worker.metrics.l1_hits.add(1);
-                    deliver(worker, st, seq, place.mute, Frame::Borrowed(entry.reply()));
-                }
-                Waits::Reply | Waits::Close => {}
-            }
-        }
-        if st.queue.is_empty() && st.queue.capacity() > 64 {
-            st.queue = VecDeque::new();
-        }
-        self.mark_dirty(worker);
-        match st.park {
-            Park::Until(seq) if st.head >= seq => worker.resume(self.clone()),
-            _ => {}
-        }
-    }
-
-    /// A push, outside the order of replies.
-    pub fn push(self: &Rc<Self>, worker: &Rc<Worker>, bytes: Bytes) {
-        let mut st = self.state.borrow_mut();
-        if st.closed {
-            return;
-        }
-        write_frame(worker, &mut st.out, Frame::Owned(bytes));
-        self.mark_dirty(worker);
-    }
-
-    /// Answers the present request by itself, in its turn.
-    fn reply_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, encode: impl FnOnce(&mut Vec<u8>)) {
-        if !st.is_waiting() {
-            if !st.is_mute() {
-                st.out.lend(&mut worker.pool.borrow_mut());
-                st.out.push_with(encode);
-                self.mark_dirty(worker);
-            }
-            return;
-        }
-        let mut reply = Vec::new();
-        encode(&mut reply);
-        st.take_place(Waits::Ready(reply.into()));
-    }
-
-    fn error_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, text: &str) {
-        self.reply_here(worker, st, |out| resp::error(out, text));
-    }
-
-    /// Takes the place of a request that could not be sent.
-    fn fail_here(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, failure: &Failure) {
-        match self.failure_line(worker, failure) {
-            Some(line) => self.reply_here(worker, st, |out| out.extend_from_slice(&line)),
-            None => {
-                st.take_place(Waits::Close);
-                self.settle(worker, st);
-            }
-        }
-    }
-
-    fn asker(self: &Rc<Self>, seq: u64) -> Asker {
-        Asker { session: self.clone(), seq }
-    }
-
     // Closing.
 
     /// Closes once what is under way has been answered.
@@ -466,27 +318,5 @@ impl Session {
 impl State {
     fn is_parked(&self) -> bool {
         self.park != Park::No
-    }
-}
-
-/// Writes the reply of the request whose turn it is.
-#[inline]
-fn deliver(worker: &Rc<Worker>, st: &mut State, seq: u64, mute: bool, frame: Frame<'_>) {
-    if st.is_part(seq) {
-        if let Some(whole) = st.gather(seq, mute, worker.random(), frame) {
-            write_frame(worker, &mut st.out, Frame::Owned(whole));
-        }
-    } else if !mute {
-        write_frame(worker, &mut st.out, frame);
-    }
-}
-
-fn write_frame(worker: &Rc<Worker>, out: &mut OutBuf, frame: Frame<'_>) {
-    match frame {
-        Frame::Borrowed(bytes) => {
-            out.lend(&mut worker.pool.borrow_mut());
-            out.push_slice(bytes);
-        }
-        Frame::Owned(bytes) => out.push_bytes(bytes),
     }
 }

@@ -214,16 +214,19 @@ impl Worker {
         let mut links = self.tick.links.take();
         // Tracked links last: what they tell of an early barrier is to be of after the script.
         for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
-            link.flush(self);
+            if !link.holds() {
+                link.flush(self);
+            }
         }
         for link in links.drain(..) {
             link.flush(self);
         }
         keep_capacity(&self.tick.links, links);
         let mut sessions = self.tick.sessions.take();
-        for session in sessions.drain(..) {
+        for session in sessions.extract_if(.., |session| !session.holds()) {
             session.flush(self);
         }
+        self.tick.sessions.borrow_mut().append(&mut sessions);
         keep_capacity(&self.tick.sessions, sessions);
         self.tick.resumed.borrow_mut().append(&mut self.tick.later.borrow_mut());
     }

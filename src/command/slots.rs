@@ -9,31 +9,47 @@ pub const SLOTS: u16 = 16_384;
 /// The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, or of the
 /// whole key where it has none, modulo 16384.
 pub fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+    let tag = memchr::memchr(b'{', key).and_then(|open| {
         let inner = &key[open + 1..];
-        inner.iter().position(|&byte| byte == b'}').filter(|&len| len > 0).map(|len| &inner[..len])
+        memchr::memchr(b'}', inner).filter(|&len| len > 0).map(|len| &inner[..len])
     });
-    let crc = tag
-        .unwrap_or(key)
-        .iter()
-        .fold(0u16, |crc, &byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]);
-    crc % SLOTS
+    crc16(tag.unwrap_or(key)) % SLOTS
 }
 
-const CRC16: [u16; 256] = {
-    let mut table = [0; 256];
+fn crc16(bytes: &[u8]) -> u16 {
+    let mut eights = bytes.chunks_exact(8);
+    let mut crc = 0u16;
+    for eight in &mut eights {
+        let [high, low] = crc.to_be_bytes();
+        let byte = |at: usize| usize::from(eight[at] ^ [high, low, 0, 0, 0, 0, 0, 0][at]);
+        crc = (0..8).fold(0, |crc, at| crc ^ CRC16[7 - at][byte(at)]);
+    }
+    eights
+        .remainder()
+        .iter()
+        .fold(crc, |crc, &byte| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+/// By the number of bytes that follow it: what a byte does to the CRC. So eight bytes are looked up beside each other, not
+/// one behind the other.
+static CRC16: [[u16; 256]; 8] = {
+    let mut tables = [[0; 256]; 8];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-            bit += 1;
+        let mut table = 0;
+        while table < 8 {
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+                bit += 1;
+            }
+            tables[table][byte] = crc;
+            table += 1;
         }
-        table[byte] = crc;
         byte += 1;
     }
-    table
+    tables
 };
 
 /// The slots that a request's keys are in.
@@ -85,6 +101,11 @@ mod tests {
     fn slots_are_those_of_the_specification() {
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"foo"), 12_182);
+        let bytewise = |bytes: &[u8]| {
+            bytes.iter().fold(0u16, |crc, &byte| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)])
+        };
+        let bytes: Vec<u8> = (0..100u8).map(|byte| byte.wrapping_mul(101)).collect();
+        (0..bytes.len()).for_each(|len| assert_eq!(crc16(&bytes[..len]), bytewise(&bytes[..len])));
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
         assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
         assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));

@@ -215,7 +215,7 @@ fn lines(answer: &Answer) -> impl Iterator<Item = Line<'_>> {
 /// What all answers together say.
 struct Gathered {
     /// By slot: the newest word.
-    owners: Vec<Option<(u64, bool, Address)>>,
+    owners: Vec<Option<(u64, bool, Arc<Address>)>>,
     unstable: HashSet<u16>,
     masters: HashSet<Address>,
     names: HashMap<Address, Address>,
@@ -244,6 +244,7 @@ impl Gathered {
     fn add(&mut self, line: Line<'_>) {
         let myself = line.is("myself");
         let mut serves = false;
+        let address = Arc::new(line.address.clone());
         for word in &line.slots {
             if let Some(moving) = word.strip_prefix('[') {
                 let slot = moving.split('-').next().and_then(|slot| slot.parse::<u16>().ok());
@@ -257,7 +258,7 @@ impl Gathered {
                 let place = &mut self.owners[usize::from(slot)];
                 // About itself a node knows best.
                 if place.as_ref().is_none_or(|(epoch, itself, _)| (line.epoch, myself) > (*epoch, *itself)) {
-                    *place = Some((line.epoch, myself, line.address.clone()));
+                    *place = Some((line.epoch, myself, address.clone()));
                 }
             }
         }

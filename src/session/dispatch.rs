@@ -344,7 +344,7 @@ impl Session {
         if let Some(until) = st.lanes.script_waits_for(st.head) {
             return Step::Again(Park::Until(until));
         }
-        let busy = st.lanes.script.busy(st.head).filter(|link| link.is_usable()).cloned();
+        let busy = st.lanes.here.script.busy(st.head).filter(|link| link.is_usable()).cloned();
         let link = match busy.map_or_else(|| st.links.script(worker, st.identity.resp3), Ok) {
             Ok(link) => link,
             Err(failure) => {
@@ -356,7 +356,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(super::Waits::Reply);
-        st.lanes.script.note(&link, seq);
+        st.lanes.here.script.note(&link, seq);
         if !readonly {
             st.lanes.note_written(&link);
         }
@@ -402,7 +402,7 @@ impl Session {
         huge: bool,
     ) -> Result<Rc<Link>, Failure> {
         let (head, resp3) = (st.head, st.identity.resp3);
-        if let Some(link) = st.lanes.script.busy(head).or(st.lanes.plain.busy(head))
+        if let Some(link) = st.lanes.here.script.busy(head).or(st.lanes.here.plain.busy(head))
             && link.is_usable()
             && link.resp3 == resp3
         {
@@ -431,9 +431,9 @@ impl Session {
         }
         let seq = st.take_place(super::Waits::Reply);
         if link.purpose == crate::upstream::Purpose::Script {
-            st.lanes.script.note(&link, seq);
+            st.lanes.here.script.note(&link, seq);
         } else {
-            st.lanes.plain.note(&link, seq);
+            st.lanes.here.plain.note(&link, seq);
         }
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);

@@ -79,6 +79,7 @@ impl Session {
                 limits: limits_of(&live, authenticated),
                 out: Default::default(),
                 queue: Default::default(),
+                early: Default::default(),
                 head: 0,
                 links: worker.links_of(&user, db),
                 identity: Identity {
@@ -111,6 +112,7 @@ impl Session {
             .into(),
             stream,
             dirty: false.into(),
+            held: false.into(),
             writing: false.into(),
             unread: 0.into(),
             accounted: 0.into(),

@@ -282,7 +282,7 @@ impl Session {
         }
         worker.metrics.l1_misses.add(1);
         let key = call.keys().next()?;
-        let passes = st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
+        let passes = st.lanes.here.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
         if passes || worker.admit_key(cache, id.key_hash, key) == Admission::Pass {
             return None;
         }

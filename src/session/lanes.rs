@@ -69,10 +69,28 @@ impl Keys {
     }
 }
 
+/// The lanes to one server.
 #[derive(Default)]
-pub(super) struct Lanes {
+pub(super) struct Way {
+    /// In a cluster: the number of the node; 0 is any.
+    node: u32,
     pub(super) plain: Lane,
     pub(super) script: Lane,
+}
+
+impl Way {
+    /// The number behind the session's last request here.
+    fn until(&self) -> u64 {
+        self.plain.until().max(self.script.until())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    /// Where requests go now.
+    pub(super) here: Way,
+    /// Before a cluster: the ways to other nodes, some of them no longer in use.
+    elsewhere: Vec<Way>,
     /// Writes on the plain lane.
     writes: Keys,
     /// Reads on tracked links, of others' flights, and hits whose turn has not come.
@@ -81,10 +99,6 @@ pub(super) struct Lanes {
     passing: Keys,
     aside_until: u64,
     written: Written,
-    /// In a cluster: the node that `plain` and `script` lead to; 0 is any.
-    node: u32,
-    /// The lanes to other nodes.
-    elsewhere: Vec<(u32, Lane, Lane)>,
 }
 
 /// Where the session has written, for WAIT: replicas of another server know nothing of it.
@@ -186,59 +200,54 @@ impl Lanes {
 
     /// What a request of unknown keys must wait for that takes the script lane (or the plain one).
     pub(super) fn script_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.plain.until()).max(self.until_elsewhere());
+        let until = self.aside_until.max(self.here.plain.until()).max(self.until_elsewhere());
         (until > head).then_some(until)
     }
     pub(super) fn plain_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.script.until()).max(self.until_elsewhere());
+        let until = self.aside_until.max(self.here.script.until()).max(self.until_elsewhere());
         (until > head).then_some(until)
     }
 
     fn until_elsewhere(&self) -> u64 {
-        self.elsewhere.iter().map(|(_, plain, script)| plain.until().max(script.until())).max().unwrap_or(0)
+        self.elsewhere.iter().map(Way::until).max().unwrap_or(0)
+    }
+
+    /// Whether requests are under way to several nodes of a cluster.
+    pub(super) fn is_split(&self, head: u64) -> bool {
+        self.elsewhere.iter().any(|way| way.until() > head)
     }
 
     pub(super) fn is_at(&self, node: u32) -> bool {
-        self.node == node
+        self.here.node == node
     }
 
-    /// From here on `plain` and `script` are the lanes to this node of a cluster.
+    /// From here on requests go to this node of a cluster.
     pub(super) fn turn_to(&mut self, node: u32, head: u64) {
-        if self.node == node {
+        if self.here.node == node {
             return;
         }
-        self.elsewhere.retain(|(_, plain, script)| plain.until().max(script.until()) > head);
-        let at = self.elsewhere.iter().position(|(other, ..)| *other == node);
-        let (plain, script) = match at.map(|at| self.elsewhere.swap_remove(at)) {
-            Some((_, plain, script)) => (plain, script),
-            None => Default::default(),
+        let way = match self.elsewhere.iter_mut().position(|way| way.node == node) {
+            Some(known) => &mut self.elsewhere[known],
+            None => {
+                self.elsewhere.retain(|way| way.until() > head);
+                self.elsewhere.push(Way { node, ..Way::default() });
+                let last = self.elsewhere.len() - 1;
+                &mut self.elsewhere[last]
+            }
         };
-        let plain = std::mem::replace(&mut self.plain, plain);
-        let script = std::mem::replace(&mut self.script, script);
-        if plain.until().max(script.until()) > head {
-            self.elsewhere.push((self.node, plain, script));
-        }
-        self.node = node;
+        std::mem::swap(&mut self.here, way);
     }
 
     /// Whether requests are under way on lanes to certain nodes.
     pub(super) fn is_elsewhere_than_anywhere(&self, head: u64) -> bool {
-        let here = self.node != 0 && self.plain.until().max(self.script.until()) > head;
-        let others = self.elsewhere.iter().filter(|(node, ..)| *node != 0);
-        here || self.aside_until > head
-            || others.into_iter().any(|(_, plain, script)| plain.until().max(script.until()) > head)
+        let mut ways = self.elsewhere.iter().chain([&self.here]).filter(|way| way.node != 0);
+        self.aside_until > head || ways.any(|way| way.until() > head)
     }
 
     /// Whether requests that may go to any node are under way.
     pub(super) fn waits_for_any_node(&self, head: u64) -> Option<u64> {
-        let until = match self.node {
-            0 => self.plain.until().max(self.script.until()),
-            _ => {
-                let any = self.elsewhere.iter().find(|(node, ..)| *node == 0);
-                any.map_or(0, |(_, plain, script)| plain.until().max(script.until()))
-            }
-        };
-        (until > head).then_some(until)
+        let any = self.elsewhere.iter().chain([&self.here]).find(|way| way.node == 0);
+        any.map(Way::until).filter(|until| *until > head)
     }
 
     /// Lets go of links and memory once nothing is under way.

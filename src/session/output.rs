@@ -9,8 +9,20 @@ use crate::worker::Worker;
 
 /// Sessions that buffer less do not count in `buffered_bytes`.
 const ACCOUNTED_BYTES_MIN: usize = 4096;
+/// More than this does not wait for the next tick.
+const HELD_BYTES_MAX: usize = 16 * 1024;
 
 impl Session {
+    /// Whether what is queued waits for one more tick: other nodes of the cluster are about to answer what is behind it.
+    pub fn holds(&self) -> bool {
+        let holds = !self.held.get() && {
+            let st = self.state.borrow();
+            st.lanes.is_split(st.head) && st.out.len() < HELD_BYTES_MAX
+        };
+        self.held.set(holds);
+        holds
+    }
+
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);

@@ -114,7 +114,7 @@ impl Session {
             return self.pass(worker, st, id);
         }
         // Behind scripts that are under way, or reads of the key on the plain lane, it takes their link.
-        if st.lanes.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, &[id.stripe]) {
+        if st.lanes.here.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, &[id.stripe]) {
             return self.pass(worker, st, id);
         }
         let seq = st.next_seq();
@@ -248,7 +248,7 @@ impl Session {
         let stripes: SmallVec<[Stripe; 8]> = ids.iter().map(|id| id.stripe).collect();
         let behind = !may_use_l1(worker, st)
             || st.lanes.read_meets_write(st.head, &stripes)
-            || st.lanes.script.busy(st.head).is_some();
+            || st.lanes.here.script.busy(st.head).is_some();
         if !behind
             && !st.is_waiting()
             && let Some(entries) = self.hit_each(worker, st, cache, &ids)

@@ -214,8 +214,8 @@ impl Session {
         }
         let seq = st.take_place(Waits::Reply);
         match link.purpose {
-            Purpose::Script => st.lanes.script.note(&link, seq),
-            _ => st.lanes.plain.note(&link, seq),
+            Purpose::Script => st.lanes.here.script.note(&link, seq),
+            _ => st.lanes.here.plain.note(&link, seq),
         }
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);

@@ -13,7 +13,7 @@ use super::scripted::not_for_subscribers;
 use super::{Park, Session, State};
 use crate::command::{self, Group, Local, Route, Row, Slots};
 use crate::resp::{Args, RequestScan, RequestScanner};
-use crate::shared::Cluster;
+use crate::shared::{Cluster, Topology};
 use crate::state::Call;
 use crate::upstream::{ASKING, Expect, Failure, Link, LinkSet, Moved, Redirect};
 use crate::worker::Worker;
@@ -96,7 +96,8 @@ impl Session {
         if let Some(node) = st.bound_to() {
             return self.steer_bound(worker, st, cluster, request, row, node);
         }
-        if let Some(step) = self.keeps_course(st, cluster) {
+        let topology = cluster.topology();
+        if let Some(step) = self.keeps_course(st, &topology) {
             return Some(step);
         }
         let slots = match row.route {
@@ -104,6 +105,12 @@ impl Session {
             Route::Multi => return self.steer_multi(worker, st, request),
             _ => row.slots(&request.args),
         };
+        // What has its keys in one slot concerns no other node.
+        if let Slots::One(slot) = slots
+            && st.pin.is_none()
+        {
+            return self.turn_to_slot_of(worker, st, &topology, slot);
+        }
         if st.pin.is_none()
             && let Some(step) = self.of_the_whole(worker, st, cluster, request, row)
         {
@@ -147,8 +154,8 @@ impl Session {
 
     /// Requests that are under way were sent by another topology, or are on their way to another node: what is sent now
     /// could overtake them.
-    fn keeps_course(&self, st: &mut State, cluster: &Cluster) -> Option<Step> {
-        let version = cluster.topology().version;
+    fn keeps_course(&self, st: &mut State, topology: &Topology) -> Option<Step> {
+        let version = topology.version;
         let (head, waiting, next) = (st.head, st.is_waiting(), st.next_seq());
         let course = st.course();
         if waiting && (course.version != version || course.held_until > head) && course.dividing.is_none() {
@@ -165,10 +172,21 @@ impl Session {
         st: &mut State,
         slot: u16,
     ) -> Option<Step> {
+        let cluster = worker.shared.l2.cluster.as_ref()?;
+        self.turn_to_slot_of(worker, st, &cluster.topology(), slot)
+    }
+
+    fn turn_to_slot_of(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        topology: &Topology,
+        slot: u16,
+    ) -> Option<Step> {
         if let Some(until) = st.lanes.waits_for_any_node(st.head) {
             return Some(Step::Again(Park::Until(until)));
         }
-        match self.links_of_slot(worker, st, slot) {
+        match self.links_of_slot(worker, st, topology, slot) {
             Ok(links) => {
                 self.turn_to(st, links);
                 None
@@ -180,9 +198,13 @@ impl Session {
         }
     }
 
-    fn links_of_slot(&self, worker: &Rc<Worker>, st: &mut State, slot: u16) -> Result<Rc<LinkSet>, Failure> {
-        let Some(cluster) = &worker.shared.l2.cluster else { return Ok(st.links.clone()) };
-        let topology = cluster.topology();
+    fn links_of_slot(
+        &self,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        topology: &Topology,
+        slot: u16,
+    ) -> Result<Rc<LinkSet>, Failure> {
         let node = topology.owner(slot).map_or(0, |owner| owner.number);
         let key = (topology.version, st.identity.user.id, st.identity.db);
         let course = st.course();

@@ -179,7 +179,7 @@ impl Session {
             return Step::Again(Park::Until(until));
         }
         let resp3 = st.identity.resp3;
-        let lane = if block.scripts { &st.lanes.script } else { &st.lanes.plain };
+        let lane = if block.scripts { &st.lanes.here.script } else { &st.lanes.here.plain };
         let busy = lane.busy(st.head).filter(|link| link.is_usable()).cloned();
         let open =
             || if block.scripts { st.links.script(worker, resp3) } else { st.links.plain(worker, resp3) };
@@ -220,7 +220,11 @@ impl Session {
             last = send(st, &request.rest[at..at + len], index + 1 == block.lens.len());
             at += len;
         }
-        let lane = if link.purpose == Purpose::Script { &mut st.lanes.script } else { &mut st.lanes.plain };
+        let lane = if link.purpose == Purpose::Script {
+            &mut st.lanes.here.script
+        } else {
+            &mut st.lanes.here.plain
+        };
         lane.note(&link, last);
         st.lanes.note_written(&link);
         // Its reads have an order too: nothing of this session overtakes the block.
@@ -257,7 +261,11 @@ impl Session {
         let (asker, detour) = (self.asker(first), Detour::new(worker.now()));
         let block = upstream::Block { asker, wires, slot, writes, reads, replies: Vec::new(), detour, whole };
         send_block(worker, link, &Rc::new(RefCell::new(block)));
-        let lane = if link.purpose == Purpose::Script { &mut st.lanes.script } else { &mut st.lanes.plain };
+        let lane = if link.purpose == Purpose::Script {
+            &mut st.lanes.here.script
+        } else {
+            &mut st.lanes.here.plain
+        };
         lane.note(link, last);
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         st.taken_ahead = at;

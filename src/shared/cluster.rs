@@ -33,20 +33,27 @@ pub struct Topology {
     pub version: u64,
     /// Every master that serves a slot, in the order of its first one.
     pub nodes: Vec<Arc<Remote>>,
-    /// By slot: a position in `nodes`, or `NOBODY`.
-    owners: Vec<u16>,
+    /// Runs of slots of one owner, in their order: the first slot, and a position in `nodes` or `NOBODY`. There are few of
+    /// them, and every request looks its slot up.
+    runs: Vec<(u16, u16)>,
     /// Slots that are on their way from one node to another.
     unstable: HashSet<u16>,
 }
 
 const NOBODY: u16 = u16::MAX;
+
+fn is_same(one: &Option<Arc<Remote>>, other: &Option<Arc<Remote>>) -> bool {
+    one.as_ref().map(|node| node.number) == other.as_ref().map(|node| node.number)
+}
+
 const LOOK_PACE: Duration = Duration::from_millis(5);
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the nodes say of the slots.
 #[derive(Default)]
 pub struct View {
-    pub owners: Vec<Option<Address>>,
+    /// By slot.
+    pub owners: Vec<Option<Arc<Address>>>,
     pub unstable: HashSet<u16>,
     /// Every node of the cluster, by each name that others have for it: where it is reached.
     pub names: HashMap<Address, Address>,
@@ -57,8 +64,9 @@ pub type Outdated = Vec<u32>;
 
 impl Topology {
     pub fn owner(&self, slot: u16) -> Option<&Arc<Remote>> {
-        let at = *self.owners.get(usize::from(slot))?;
-        self.nodes.get(usize::from(at))
+        let behind = self.runs.partition_point(|(first, _)| *first <= slot);
+        let (_, at) = self.runs.get(behind.checked_sub(1)?)?;
+        self.nodes.get(usize::from(*at))
     }
 
     /// Whether the slot is on its way from one node to another.
@@ -67,7 +75,7 @@ impl Topology {
     }
 
     pub fn is_complete(&self) -> bool {
-        !self.owners.is_empty() && !self.owners.contains(&NOBODY)
+        !self.runs.is_empty() && self.runs.iter().all(|(_, at)| *at != NOBODY)
     }
 
     pub fn serves(&self, node: &Remote) -> bool {
@@ -77,21 +85,25 @@ impl Topology {
     /// The lowest slot that a node serves.
     pub fn first_slot(&self, node: &Remote) -> Option<u16> {
         let at = self.nodes.iter().position(|other| other.number == node.number)?;
-        self.owners.iter().position(|&owner| usize::from(owner) == at).map(|slot| slot as u16)
+        self.runs.iter().find(|(_, owner)| usize::from(*owner) == at).map(|(first, _)| *first)
     }
 
     fn of(owners: &[Option<Arc<Remote>>], unstable: HashSet<u16>, version: u64) -> Topology {
         let mut nodes: Vec<Arc<Remote>> = Vec::new();
-        let mut at = HashMap::new();
-        let owners = owners.iter().map(|owner| {
-            let Some(owner) = owner else { return NOBODY };
-            *at.entry(owner.number).or_insert_with(|| {
-                nodes.push(owner.clone());
-                (nodes.len() - 1) as u16
-            })
-        });
-        let owners = owners.collect();
-        Topology { version, nodes, owners, unstable }
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for run in owners.chunk_by(is_same) {
+            let at = run[0].as_ref().map_or(NOBODY, |owner| {
+                let known = nodes.iter().position(|node| node.number == owner.number);
+                known.unwrap_or_else(|| {
+                    nodes.push(owner.clone());
+                    nodes.len() - 1
+                }) as u16
+            });
+            runs.push((first, at));
+            first += run.len() as u16;
+        }
+        Topology { version, nodes, runs, unstable }
     }
 
     fn owners(&self) -> Vec<Option<Arc<Remote>>> {
@@ -173,11 +185,11 @@ impl Cluster {
     pub fn learn(&self, view: View) -> Outdated {
         self.names.store(Arc::new(view.names));
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let owners: Vec<_> = view
-            .owners
-            .iter()
-            .map(|owner| owner.as_ref().map(|address| self.node_among(&mut nodes, address)))
-            .collect();
+        let mut owners = Vec::with_capacity(view.owners.len());
+        for run in view.owners.chunk_by(|one, other| one == other) {
+            let owner = run[0].as_ref().map(|address| self.node_among(&mut nodes, address));
+            owners.extend(std::iter::repeat_n(owner, run.len()));
+        }
         self.change(|old| Topology::of(&owners, view.unstable, old.version))
     }
 
@@ -213,10 +225,8 @@ impl Cluster {
     fn change(&self, make: impl FnOnce(&Topology) -> Topology) -> Outdated {
         let old = self.topology.load_full();
         let mut new = make(&old);
-        let same_owner = |slot| match (old.owner(slot), new.owner(slot)) {
-            (Some(before), Some(after)) => before.number == after.number,
-            (before, after) => before.is_none() && after.is_none(),
-        };
+        let same_owner =
+            |slot| old.owner(slot).map(|node| node.number) == new.owner(slot).map(|node| node.number);
         if (0..SLOTS).all(same_owner) && old.unstable == new.unstable {
             return Outdated::new();
         }
@@ -249,7 +259,7 @@ mod tests {
 
     /// `one` has the lower half of the slots and `two` the upper.
     fn halves(unstable: &[u16]) -> View {
-        let owner = |slot| Some(address(if slot < SLOTS / 2 { "one" } else { "two" }));
+        let owner = |slot| Some(Arc::new(address(if slot < SLOTS / 2 { "one" } else { "two" })));
         View {
             owners: (0..SLOTS).map(owner).collect(),
             unstable: unstable.iter().copied().collect(),

@@ -1,7 +1,10 @@
 //! One connection to L2: bytes out, frames back in order. Replies are matched by position alone; a frame that nobody
 //! asked for, bytes that are no frame, or the link's end fail everything that is still owed.
 
+mod kept;
 mod writing;
+
+pub use kept::Kept;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::handshake::{self, Login, Refusal};
 use super::pending::{Expect, Failure, Pending};
@@ -71,10 +74,12 @@ pub struct Link {
     stream: OnceCell<Stream>,
     out: RefCell<OutBuf>,
     pending: RefCell<VecDeque<Pending>>,
+    log: RefCell<kept::Log>,
     queued_bytes: Cell<u64>,
     flushed_bytes: Cell<u64>,
-    /// On the worker's list of links to flush.
-    pub dirty: Cell<bool>,
+    /// On the worker's list of links to flush, or held.
+    dirty: Cell<bool>,
+    pace: writing::Pace,
     writing: Cell<bool>,
     /// Closed by us because nobody used it.
     retired: Cell<bool>,
@@ -111,9 +116,11 @@ impl Link {
             stream: OnceCell::new(),
             out: RefCell::default(),
             pending: RefCell::default(),
+            log: RefCell::default(),
             queued_bytes: Cell::new(0),
             flushed_bytes: Cell::new(0),
             dirty: Cell::new(false),
+            pace: writing::Pace::new(),
             writing: Cell::new(false),
             retired: Cell::new(false),
             last_byte: Cell::new(Moment::now()),
@@ -332,7 +339,11 @@ impl Link {
             return Poll::Ready(Ok(0));
         }
         let mut scratch = worker.link_scratch.borrow_mut();
-        let n = ready!(incoming.poll_read_on(cx, &mut scratch))?;
+        // Several nodes send less each: another look would rarely find more.
+        let n = match self.is_of_a_cluster {
+            true => ready!(incoming.poll_read(cx, &mut scratch))?,
+            false => ready!(incoming.poll_read_on(cx, &mut scratch))?,
+        };
         if n == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -354,6 +365,7 @@ impl Link {
                 self.large_frames(worker, input, scanner, now).map_err(|reason| self.unexpected(reason))?;
             }
         }
+        self.let_go(worker);
         if !self.waiting.borrow().is_empty() && self.pending_len() * 2 < worker.link_in_flight_max() {
             self.wake_waiting(worker);
         }
@@ -366,7 +378,15 @@ impl Link {
     }
 
     pub(super) fn pop_pending(&self) -> Option<Pending> {
-        self.pending.borrow_mut().pop_front()
+        let pending = self.pending.borrow_mut().pop_front()?;
+        if self.is_of_a_cluster {
+            self.log.borrow_mut().answered(&pending.kept);
+        }
+        Some(pending)
+    }
+    /// The request of this one, whose reply came last.
+    pub(super) fn take_kept(&self, pending: &mut Pending) -> Option<Bytes> {
+        self.log.borrow().last(std::mem::take(&mut pending.kept))
     }
     pub(super) fn with_first_pending<R>(&self, look: impl FnOnce(&mut Pending) -> R) -> Option<R> {
         self.pending.borrow_mut().front_mut().map(look)
@@ -375,6 +395,7 @@ impl Link {
     pub(super) fn note_round_trip(&self, took: Duration) {
         let smoothed = (self.round_trip.get() * 15 + took) / 16;
         self.round_trip.set(smoothed.min(Duration::from_millis(250)));
+        self.pace.note_round_trip(took);
     }
 
     /// From now on it takes nothing, and what it filled is void; `end_left` tells those who wait.
@@ -406,6 +427,7 @@ impl Link {
         }
         let flushed = self.flushed_bytes.get();
         let owed = self.pending.take();
+        self.log.take();
         self.out.borrow_mut().clear();
         self.set.upstream.link_went_away(worker, self);
         for pending in owed {

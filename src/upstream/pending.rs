@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::redirects::Again;
+use super::link::Kept;
+use super::redirects::Detour;
 use crate::cache::{Flight, StripeSet};
 use crate::clock::Moment;
 use crate::command::Group;
@@ -155,7 +156,9 @@ pub struct Pending {
     pub pushed: Option<Box<Vec<u8>>>,
     pub group: Group,
     /// Of a node of a cluster: the request, to be sent to another one if this one does not serve its slot.
-    pub again: Option<Box<Again>>,
+    pub kept: Kept,
+    /// Where it was sent before.
+    pub detour: Option<Box<Detour>>,
 }
 
 /// Why a request has no reply.

@@ -13,7 +13,7 @@ use super::executed::{Gathering, Header};
 use super::link::Link;
 use super::pending::Frame;
 use super::pending::{Asker, Expect, Pending};
-use super::redirects::{Again, Redirect};
+use super::redirects::Redirect;
 use super::replies;
 use crate::cache::StripeSet;
 use crate::resp::{self, ReplyScan, ReplyScanner};
@@ -164,7 +164,7 @@ pub(super) fn is_confirmation(frame: &[u8]) -> bool {
 
 /// A request on a link of its own that another node is to answer.
 pub struct Moved {
-    pub wire: smallvec::SmallVec<[u8; 128]>,
+    pub wire: Bytes,
     pub expect: PinnedExpect,
     pub redirect: Redirect,
 }
@@ -174,12 +174,12 @@ fn not_served(
     asker: Asker,
     expect: PinnedExpect,
     redirect: Option<Redirect>,
-    again: Option<Box<Again>>,
+    wire: Option<Bytes>,
     bytes: Bytes,
 ) -> Delivery {
-    match (&expect.meaning, redirect, again) {
-        (PinnedReply::OneShot, Some(redirect), Some(again)) if redirect != Redirect::Later => {
-            Delivery::Elsewhere(asker, Box::new(Moved { wire: again.wire, expect, redirect }))
+    match (&expect.meaning, redirect, wire) {
+        (PinnedReply::OneShot, Some(redirect), Some(wire)) if redirect != Redirect::Later => {
+            Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect }))
         }
         (_, Some(Redirect::Later), _) | (_, None, _) => Delivery::Reply(asker, expect.meaning, bytes),
         (PinnedReply::Exec(_), ..) => {
@@ -328,17 +328,18 @@ impl Link {
     fn answered(
         &self,
         worker: &Rc<Worker>,
-        pending: Pending,
+        mut pending: Pending,
         bytes: Bytes,
         to: &mut Vec<Delivery>,
     ) -> Result<bool, &'static str> {
         worker.metrics.latency(pending.group, worker.now().since(pending.sent));
         let redirect = self.redirect(worker, &bytes);
         self.is_demoted(&bytes);
+        let wire = redirect.as_ref().and_then(|_| self.take_kept(&mut pending));
         match pending.expect {
             Expect::Pinned(asker, expect) if redirect.is_some() => {
                 worker.bump(&expect.writes);
-                to.push(not_served(asker, expect, redirect, pending.again, bytes));
+                to.push(not_served(asker, expect, redirect, wire, bytes));
                 Ok(false)
             }
             Expect::Pinned(asker, expect) => {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::link::Link;
 use super::pending::{Expect, Failure, Frame, Pending};
@@ -24,14 +23,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// A request that may go to another node.
-pub struct Again {
-    pub wire: SmallVec<[u8; 128]>,
-    detour: Detour,
+struct Again {
+    wire: Bytes,
+    detour: Box<Detour>,
 }
 
 impl Again {
-    pub fn new(wire: &[u8], now: Moment) -> Box<Again> {
-        Box::new(Again { wire: SmallVec::from_slice(wire), detour: Detour::new(now) })
+    /// `None`: who keeps the request by itself looks at its reply by itself.
+    fn of(link: &Link, pending: &mut Pending) -> Option<Again> {
+        let wire = link.take_kept(pending)?;
+        let detour = pending.detour.take().unwrap_or_else(|| Detour::new(pending.sent).into());
+        Some(Again { wire, detour })
     }
 
     fn slot(&self) -> Option<u16> {
@@ -119,8 +121,8 @@ impl Link {
     }
 }
 
-/// A request that this node did not serve is sent elsewhere, or read anew by whoever waits for it. Gives one back whose
-/// reply stands.
+/// A reply that is an error: a request that this node did not serve is sent elsewhere, or read anew by whoever waits for it.
+/// Gives one back whose reply stands.
 pub(super) fn follow(
     worker: &Rc<Worker>,
     link: &Rc<Link>,
@@ -140,8 +142,7 @@ pub(super) fn follow(
         }
         _ => {}
     }
-    // Who keeps a request by itself looks at its replies by itself.
-    let Some(mut again) = pending.again.take() else { return Some(pending) };
+    let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
     if link.purpose == Purpose::Script || matches!(pending.expect, Expect::WriteUnknown(..)) {
         let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
         if redirect == Redirect::Later && !frame.starts_with(b"-MOVED") && !frame.starts_with(b"-ASK") {
@@ -159,7 +160,7 @@ pub(super) fn follow(
 
 /// A script's reply that sends it elsewhere.
 struct Doubted {
-    again: Box<Again>,
+    again: Again,
     redirect: Redirect,
     reply: Bytes,
 }
@@ -252,7 +253,7 @@ impl Detour {
 struct Displaced {
     expect: Expect,
     group: Group,
-    again: Box<Again>,
+    again: Again,
     /// The links of the node that did not serve it.
     from: Rc<LinkSet>,
     purpose: Purpose,
@@ -260,7 +261,7 @@ struct Displaced {
 }
 
 impl Displaced {
-    fn of(link: &Link, pending: Pending, again: Box<Again>) -> Displaced {
+    fn of(link: &Link, pending: Pending, again: Again) -> Displaced {
         let Pending { expect, group, .. } = pending;
         Displaced { expect, group, again, from: link.set.clone(), purpose: link.purpose, resp3: link.resp3 }
     }
@@ -291,8 +292,7 @@ impl Displaced {
                 if let Some(asker) = expect.asker() {
                     asker.session.wrote_on(&link);
                 }
-                let wire = again.wire.clone();
-                link.send_again(worker, &wire, expect, group, Some(again));
+                link.send_on(worker, &again.wire, expect, group, Some(again.detour));
             }
             Err(failure) => replies::failed(worker, expect, failure),
         }

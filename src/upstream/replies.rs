@@ -60,13 +60,12 @@ pub fn reply(worker: &Rc<Worker>, link: &Rc<Link>, mut pending: Pending, frame: 
     if let Some(lease) = &link.lease {
         lease.prove(pending.sent);
     }
-    match link.is_of_a_cluster {
-        false => hand_over(worker, link, pending, frame),
-        true => {
-            if let Some(pending) = redirects::follow(worker, link, pending, &frame) {
-                hand_over(worker, link, pending, frame);
-            }
+    if link.is_of_a_cluster && frame.as_slice().starts_with(b"-") {
+        if let Some(pending) = redirects::follow(worker, link, pending, &frame) {
+            hand_over(worker, link, pending, frame);
         }
+    } else {
+        hand_over(worker, link, pending, frame);
     }
 }
 

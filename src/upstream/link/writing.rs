@@ -1,43 +1,92 @@
 //! Requests on their way out: queued with what waits for their replies, written at the end of a scheduler's tick.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Link, Phase};
+use super::kept::Kept;
+use super::{Link, Phase, Purpose};
 use crate::command::Group;
 use crate::net::BIG_PIECE_BYTES;
 use crate::upstream::pending::{Expect, Pending};
-use crate::upstream::redirects::Again;
+use crate::upstream::redirects::Detour;
 use crate::worker::Worker;
+
+/// When requests are held, so that more of them go out at once: a write, and what it wakes, cost L2 and the daemon more than
+/// a small request does.
+pub(super) struct Pace {
+    /// Requests that were queued since the last write.
+    unwritten: Cell<usize>,
+    /// A reply has come since.
+    heard: Cell<bool>,
+    held: Cell<bool>,
+    /// The shortest round trip, slowly forgotten; in nanoseconds.
+    shortest: Cell<u64>,
+}
+
+/// Nothing is held while fewer requests wait for their replies.
+const IN_FLIGHT_MIN: usize = 8;
+/// Nor where L2 is farther away: there it would be felt.
+const NEAR: Duration = Duration::from_micros(500);
+/// Nor more than this.
+const HELD_BYTES_MAX: usize = 16 * 1024;
+/// By this part the shortest round trip grows with each one.
+const FORGOTTEN: u64 = 1 << 14;
+
+impl Pace {
+    pub(super) fn new() -> Pace {
+        let shortest = Cell::new(u64::MAX);
+        Pace { unwritten: Cell::new(0), heard: Cell::new(false), held: Cell::new(false), shortest }
+    }
+
+    pub(super) fn note_round_trip(&self, took: Duration) {
+        let known = self.shortest.get();
+        self.shortest.set(known.saturating_add(known / FORGOTTEN + 1).min(took.as_nanos() as u64));
+    }
+
+    fn is_near(&self) -> bool {
+        u128::from(self.shortest.get()) < NEAR.as_nanos()
+    }
+}
 
 impl Link {
     /// Queues one request; it is written at the end of the scheduler's tick.
     #[inline]
     pub fn send(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8], expect: Expect, group: Group) {
-        let again = self.is_of_a_cluster && expect.may_go_elsewhere();
-        self.send_again(worker, wire, expect, group, again.then(|| Again::new(wire, worker.now())));
+        self.send_on(worker, wire, expect, group, None);
     }
 
     /// The same of a request that another node of the cluster did not serve.
-    pub(in crate::upstream) fn send_again(
+    pub(in crate::upstream) fn send_on(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         wire: &[u8],
         expect: Expect,
         group: Group,
-        again: Option<Box<Again>>,
+        detour: Option<Box<Detour>>,
     ) {
-        self.note(worker, wire.len(), expect, group, again);
+        let keeps = self.is_of_a_cluster && expect.may_go_elsewhere();
+        let mut kept = Kept::Nothing;
         let mut out = self.out.borrow_mut();
         if wire.len() >= BIG_PIECE_BYTES * 4 {
-            out.push_bytes(Bytes::copy_from_slice(wire));
+            let wire = Bytes::copy_from_slice(wire);
+            if keeps {
+                kept = Kept::Whole(wire.clone().into());
+            }
+            out.push_bytes(wire);
         } else {
+            if keeps {
+                kept = self.log.borrow_mut().keep(wire);
+            }
             out.lend(&mut worker.pool.borrow_mut());
             out.push_slice(wire);
         }
+        drop(out);
+        self.note(worker, wire.len(), expect, group, (kept, detour));
     }
 
     /// The same, encoded on the spot: of whatever then waits for the reply.
@@ -55,7 +104,7 @@ impl Link {
         out.push_with(|out| encode(&waits, out));
         let len = out.len() - before;
         drop(out);
-        self.note(worker, len, expect(waits), group, None);
+        self.note(worker, len, expect(waits), group, (Kept::Nothing, None));
     }
 
     /// The same where L2 gives no reply.
@@ -70,21 +119,48 @@ impl Link {
         len: usize,
         expect: Expect,
         group: Group,
-        again: Option<Box<Again>>,
+        (kept, detour): (Kept, Option<Box<Detour>>),
     ) {
         debug_assert!(self.is_usable(), "closed links take no requests");
         if expect.waits_for_barrier() {
             worker.barrier_is_coming(self);
         }
         let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
-        self.pending.borrow_mut().push_back(Pending { expect, sent, starts_at, pushed: None, group, again });
+        let pending = Pending { expect, sent, starts_at, pushed: None, group, kept, detour };
+        self.pending.borrow_mut().push_back(pending);
         self.queue(worker, len);
     }
 
     fn queue(self: &Rc<Self>, worker: &Rc<Worker>, len: usize) {
         self.queued_bytes.set(self.queued_bytes.get() + len as u64);
         self.last_use.set(worker.now());
-        if !self.dirty.replace(true) {
+        self.pace.unwritten.set(self.pace.unwritten.get() + 1);
+        // What is held is looked at again.
+        if !self.dirty.replace(true) || self.pace.held.replace(false) {
+            worker.link_is_dirty(self.clone());
+        }
+    }
+
+    /// Whether what is queued is held until the next reply, which is on its way: on this link it would be served no sooner than
+    /// what was sent before.
+    pub fn holds(&self) -> bool {
+        let pace = &self.pace;
+        let holds = matches!(self.purpose, Purpose::Plain | Purpose::Script)
+            && self.phase.get() == Phase::Ready
+            && !pace.heard.get()
+            && self.pending_len() >= pace.unwritten.get() + IN_FLIGHT_MIN
+            && pace.is_near()
+            && self.buffered_bytes() < HELD_BYTES_MAX
+            // Who began a barrier early counts on what was sent before it.
+            && self.marks.borrow().is_empty();
+        pace.held.set(holds);
+        holds
+    }
+
+    /// A reply has come: what was held may go.
+    pub(super) fn let_go(self: &Rc<Self>, worker: &Rc<Worker>) {
+        self.pace.heard.set(true);
+        if self.pace.held.replace(false) {
             worker.link_is_dirty(self.clone());
         }
     }
@@ -92,6 +168,9 @@ impl Link {
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);
+        self.pace.unwritten.set(0);
+        self.pace.heard.set(false);
+        self.pace.held.set(false);
         if self.phase.get() != Phase::Ready || self.writing.get() {
             return;
         }
@@ -127,5 +206,23 @@ impl Link {
             }
         }
         self.writing.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_held_before_a_redis_that_is_not_known_to_be_near() {
+        let pace = Pace::new();
+        assert!(!pace.is_near());
+        pace.note_round_trip(Duration::from_millis(2));
+        assert!(!pace.is_near());
+        pace.note_round_trip(NEAR / 2);
+        assert!(pace.is_near());
+        // One that has moved away is found out.
+        (0..2 * FORGOTTEN).for_each(|_| pace.note_round_trip(Duration::from_millis(2)));
+        assert!(!pace.is_near());
     }
 }
