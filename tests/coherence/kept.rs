@@ -75,7 +75,8 @@ fn a_token_that_nobody_has_is_remembered_as_such_until_there_is_one() {
     let setup = Setup::new();
     let mut session = setup.daemon.client();
     let token = login(&mut session, "");
-    let foreign = format!("{}x{}", &token[..10], &token[11..]);
+    let another = if token.as_bytes()[10] == b'x' { 'y' } else { 'x' };
+    let foreign = format!("{}{another}{}", &token[..10], &token[11..]);
     assert_eq!(show(&kept(&setup, &mut session, &validate(&foreign))), NIL);
     assert_ne!(show(&session.call(&validate(&token))), NIL);
 }
