@@ -377,6 +377,7 @@ impl Link {
         io::Error::new(io::ErrorKind::InvalidData, reason)
     }
 
+    /// Its request, if it was kept, is there until the next one is popped.
     pub(super) fn pop_pending(&self) -> Option<Pending> {
         let pending = self.pending.borrow_mut().pop_front()?;
         if self.is_of_a_cluster {
