@@ -214,7 +214,7 @@ impl Worker {
         let mut links = self.tick.links.take();
         // Tracked links last: what they tell of an early barrier is to be of after the script.
         for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
-            if !link.holds() {
+            if !link.take_hold() {
                 link.flush(self);
             }
         }
@@ -223,11 +223,15 @@ impl Worker {
         }
         keep_capacity(&self.tick.links, links);
         let mut sessions = self.tick.sessions.take();
-        for session in sessions.extract_if(.., |session| !session.holds()) {
-            session.flush(self);
-        }
-        self.tick.sessions.borrow_mut().append(&mut sessions);
-        keep_capacity(&self.tick.sessions, sessions);
+        sessions.retain(|session| {
+            let holds = session.take_hold();
+            if !holds {
+                session.flush(self);
+            }
+            holds
+        });
+        sessions.append(&mut self.tick.sessions.borrow_mut());
+        self.tick.sessions.replace(sessions);
         self.tick.resumed.borrow_mut().append(&mut self.tick.later.borrow_mut());
     }
 

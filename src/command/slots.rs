@@ -24,10 +24,11 @@ fn crc16(bytes: &[u8]) -> u16 {
         let byte = |at: usize| usize::from(eight[at] ^ [high, low, 0, 0, 0, 0, 0, 0][at]);
         crc = (0..8).fold(0, |crc, at| crc ^ CRC16[7 - at][byte(at)]);
     }
-    eights
-        .remainder()
-        .iter()
-        .fold(crc, |crc, &byte| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)])
+    eights.remainder().iter().fold(crc, with_byte)
+}
+
+fn with_byte(crc: u16, byte: &u8) -> u16 {
+    (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)]
 }
 
 /// By the number of bytes that follow it: what a byte does to the CRC. So eight bytes are looked up beside each other, not
@@ -101,9 +102,7 @@ mod tests {
     fn slots_are_those_of_the_specification() {
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"foo"), 12_182);
-        let bytewise = |bytes: &[u8]| {
-            bytes.iter().fold(0u16, |crc, &byte| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)])
-        };
+        let bytewise = |bytes: &[u8]| bytes.iter().fold(0, with_byte);
         let bytes: Vec<u8> = (0..100u8).map(|byte| byte.wrapping_mul(101)).collect();
         (0..bytes.len()).for_each(|len| assert_eq!(crc16(&bytes[..len]), bytewise(&bytes[..len])));
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));

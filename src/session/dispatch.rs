@@ -356,7 +356,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(super::Waits::Reply);
-        st.lanes.here.script.note(&link, seq);
+        st.lanes.here.note(&link, seq);
         if !readonly {
             st.lanes.note_written(&link);
         }
@@ -430,11 +430,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(super::Waits::Reply);
-        if link.purpose == crate::upstream::Purpose::Script {
-            st.lanes.here.script.note(&link, seq);
-        } else {
-            st.lanes.here.plain.note(&link, seq);
-        }
+        st.lanes.here.note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
             st.lanes.note_written(&link);

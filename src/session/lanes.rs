@@ -7,7 +7,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::cache::{Stripe, StripeSet};
-use crate::upstream::{Link, Upstream};
+use crate::upstream::{Link, Purpose, Upstream};
 
 /// A link, and the number behind the session's last request on it.
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Lane {
     pub(super) fn busy(&self, head: u64) -> Option<&Rc<Link>> {
         if self.until > head { self.link.as_ref() } else { None }
     }
-    pub(super) fn note(&mut self, link: &Rc<Link>, seq: u64) {
+    fn note(&mut self, link: &Rc<Link>, seq: u64) {
         if !self.link.as_ref().is_some_and(|l| Rc::ptr_eq(l, link)) {
             self.link = Some(link.clone());
         }
@@ -79,6 +79,12 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// A request goes out on this link.
+    pub(super) fn note(&mut self, link: &Rc<Link>, seq: u64) {
+        let lane = if link.purpose == Purpose::Script { &mut self.script } else { &mut self.plain };
+        lane.note(link, seq);
+    }
+
     /// The number behind the session's last request here.
     fn until(&self) -> u64 {
         self.plain.until().max(self.script.until())
@@ -212,13 +218,18 @@ impl Lanes {
         self.elsewhere.iter().map(Way::until).max().unwrap_or(0)
     }
 
-    /// Whether requests are under way to several nodes of a cluster.
-    pub(super) fn is_split(&self, head: u64) -> bool {
+    /// Whether requests are under way to another node of a cluster than the present one.
+    pub(super) fn is_elsewhere(&self, head: u64) -> bool {
         self.elsewhere.iter().any(|way| way.until() > head)
     }
 
     pub(super) fn is_at(&self, node: u32) -> bool {
         self.here.node == node
+    }
+
+    /// Lets go of links to other nodes where nothing is under way.
+    pub(super) fn forget_idle_ways(&mut self, head: u64) {
+        self.elsewhere.retain(|way| way.until() > head);
     }
 
     /// From here on requests go to this node of a cluster.
@@ -229,7 +240,7 @@ impl Lanes {
         let way = match self.elsewhere.iter_mut().position(|way| way.node == node) {
             Some(known) => &mut self.elsewhere[known],
             None => {
-                self.elsewhere.retain(|way| way.until() > head);
+                self.forget_idle_ways(head);
                 self.elsewhere.push(Way { node, ..Way::default() });
                 let last = self.elsewhere.len() - 1;
                 &mut self.elsewhere[last]

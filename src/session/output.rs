@@ -13,11 +13,11 @@ const ACCOUNTED_BYTES_MIN: usize = 4096;
 const HELD_BYTES_MAX: usize = 16 * 1024;
 
 impl Session {
-    /// Whether what is queued waits for one more tick: other nodes of the cluster are about to answer what is behind it.
-    pub fn holds(&self) -> bool {
+    /// Lets what is queued wait for one more tick, or not: other nodes of the cluster are about to answer what is behind it.
+    pub fn take_hold(&self) -> bool {
         let holds = !self.held.get() && {
             let st = self.state.borrow();
-            st.lanes.is_split(st.head) && st.out.len() < HELD_BYTES_MAX
+            st.lanes.is_elsewhere(st.head) && st.out.len() < HELD_BYTES_MAX
         };
         self.held.set(holds);
         holds

@@ -24,7 +24,7 @@ use crate::resp;
 use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Detour, Expect, Failure, Frame, PinnedExpect, Purpose};
+use crate::upstream::{Detour, Expect, Failure, Frame, PinnedExpect};
 use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
@@ -213,10 +213,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(Waits::Reply);
-        match link.purpose {
-            Purpose::Script => st.lanes.here.script.note(&link, seq),
-            _ => st.lanes.here.plain.note(&link, seq),
-        }
+        st.lanes.here.note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
             st.lanes.note_written(&link);

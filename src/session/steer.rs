@@ -161,7 +161,9 @@ impl Session {
         if waiting && (course.version != version || course.held_until > head) && course.dividing.is_none() {
             return Some(Step::Again(Park::Until(next)));
         }
-        course.version = version;
+        if std::mem::replace(&mut course.version, version) != version {
+            st.lanes.forget_idle_ways(head);
+        }
         None
     }
 

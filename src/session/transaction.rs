@@ -15,8 +15,7 @@ use crate::cache::StripeSet;
 use crate::command::{self, Effect, Group, Local, Route, Row};
 use crate::resp::{self, RequestScan, RequestScanner};
 use crate::upstream::{
-    self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, Purpose,
-    send_block,
+    self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, send_block,
 };
 use crate::worker::Worker;
 
@@ -220,12 +219,7 @@ impl Session {
             last = send(st, &request.rest[at..at + len], index + 1 == block.lens.len());
             at += len;
         }
-        let lane = if link.purpose == Purpose::Script {
-            &mut st.lanes.here.script
-        } else {
-            &mut st.lanes.here.plain
-        };
-        lane.note(&link, last);
+        st.lanes.here.note(&link, last);
         st.lanes.note_written(&link);
         // Its reads have an order too: nothing of this session overtakes the block.
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
@@ -261,12 +255,7 @@ impl Session {
         let (asker, detour) = (self.asker(first), Detour::new(worker.now()));
         let block = upstream::Block { asker, wires, slot, writes, reads, replies: Vec::new(), detour, whole };
         send_block(worker, link, &Rc::new(RefCell::new(block)));
-        let lane = if link.purpose == Purpose::Script {
-            &mut st.lanes.here.script
-        } else {
-            &mut st.lanes.here.plain
-        };
-        lane.note(link, last);
+        st.lanes.here.note(link, last);
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         st.taken_ahead = at;
         Step::Next

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::link::Link;
+use super::link::{Kept, Link};
 use super::pending::{Expect, Failure, Frame, Pending};
 use super::{FillEach, LinkSet, Purpose, replies};
 use crate::clock::Moment;
@@ -29,7 +29,6 @@ struct Again {
 }
 
 impl Again {
-    /// `None`: who keeps the request by itself looks at its reply by itself.
     fn of(link: &Link, pending: &mut Pending) -> Option<Again> {
         let wire = link.take_kept(pending)?;
         let detour = pending.detour.take().unwrap_or_else(|| Detour::new(pending.sent).into());
@@ -142,17 +141,22 @@ pub(super) fn follow(
         }
         _ => {}
     }
-    let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
+    // Who keeps the request by itself looks at its reply by itself.
+    if matches!(pending.kept, Kept::Nothing) {
+        return Some(pending);
+    }
     if link.purpose == Purpose::Script || matches!(pending.expect, Expect::WriteUnknown(..)) {
         let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
         if redirect == Redirect::Later && !frame.starts_with(b"-MOVED") && !frame.starts_with(b"-ASK") {
             return Some(pending);
         }
+        let Some(again) = Again::of(link, &mut pending) else { return Some(pending) };
         let doubted = Doubted { again, redirect, reply: Bytes::copy_from_slice(frame) };
         tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
         return None;
     }
     let Some(redirect) = link.redirect(worker, frame) else { return Some(pending) };
+    let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
     let Some(pause) = again.detour.turn(worker, redirect) else { return Some(pending) };
     Displaced::of(link, pending, again).go(worker, pause);
     None

@@ -70,23 +70,24 @@ impl Link {
         detour: Option<Box<Detour>>,
     ) {
         let keeps = self.is_of_a_cluster && expect.may_go_elsewhere();
-        let mut kept = Kept::Nothing;
+        let mut pending = self.owed(worker, expect, group);
+        pending.detour = detour;
         let mut out = self.out.borrow_mut();
         if wire.len() >= BIG_PIECE_BYTES * 4 {
             let wire = Bytes::copy_from_slice(wire);
             if keeps {
-                kept = Kept::Whole(wire.clone().into());
+                pending.kept = Kept::Whole(wire.clone().into());
             }
             out.push_bytes(wire);
         } else {
             if keeps {
-                kept = self.log.borrow_mut().keep(wire);
+                pending.kept = self.log.borrow_mut().keep(wire);
             }
             out.lend(&mut worker.pool.borrow_mut());
             out.push_slice(wire);
         }
         drop(out);
-        self.note(worker, wire.len(), expect, group, (kept, detour));
+        self.note(worker, wire.len(), pending);
     }
 
     /// The same, encoded on the spot: of whatever then waits for the reply.
@@ -104,7 +105,8 @@ impl Link {
         out.push_with(|out| encode(&waits, out));
         let len = out.len() - before;
         drop(out);
-        self.note(worker, len, expect(waits), group, (Kept::Nothing, None));
+        let pending = self.owed(worker, expect(waits), group);
+        self.note(worker, len, pending);
     }
 
     /// The same where L2 gives no reply.
@@ -113,20 +115,17 @@ impl Link {
         self.out.borrow_mut().push_slice(wire);
     }
 
-    fn note(
-        self: &Rc<Self>,
-        worker: &Rc<Worker>,
-        len: usize,
-        expect: Expect,
-        group: Group,
-        (kept, detour): (Kept, Option<Box<Detour>>),
-    ) {
+    /// What the link owes for a request that is about to be queued.
+    fn owed(&self, worker: &Worker, expect: Expect, group: Group) -> Pending {
+        let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
+        Pending { expect, sent, starts_at, pushed: None, group, kept: Kept::Nothing, detour: None }
+    }
+
+    fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, pending: Pending) {
         debug_assert!(self.is_usable(), "closed links take no requests");
-        if expect.waits_for_barrier() {
+        if pending.expect.waits_for_barrier() {
             worker.barrier_is_coming(self);
         }
-        let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
-        let pending = Pending { expect, sent, starts_at, pushed: None, group, kept, detour };
         self.pending.borrow_mut().push_back(pending);
         self.queue(worker, len);
     }
@@ -141,9 +140,9 @@ impl Link {
         }
     }
 
-    /// Whether what is queued is held until the next reply, which is on its way: on this link it would be served no sooner than
-    /// what was sent before.
-    pub fn holds(&self) -> bool {
+    /// Holds what is queued until the next reply, or not: that one is on its way, and on this link nothing would be served before what
+    /// was sent before.
+    pub fn take_hold(&self) -> bool {
         let pace = &self.pace;
         let holds = matches!(self.purpose, Purpose::Plain | Purpose::Script)
             && self.phase.get() == Phase::Ready
