@@ -31,6 +31,13 @@ impl Switch {
         self.sentinel.say(&self.new, 2, None);
     }
 
+    /// The same, and waits until the daemon has left the old master: before that it still serves from there.
+    fn switch_through(&self) {
+        self.switch();
+        eventually("the new master leads", || self.is_at(&self.new));
+        expect_service(&self.daemon);
+    }
+
     fn is_at(&self, redis: &Redis) -> bool {
         told(&self.daemon, "master") == format!("127.0.0.1:{}", redis.port)
     }
@@ -168,8 +175,7 @@ fn a_master_that_is_demoted_under_a_live_link_is_left_and_its_refused_writes_wer
     eventually("neither is it read", || {
         ask(stand.daemon.port, &["GET", "k"]).is_some_and(|reply| reply.starts_with("-LOADING"))
     });
-    stand.switch();
-    expect_service(&stand.daemon);
+    stand.switch_through();
     assert_eq!(client.text(&["GET", "k"]), "new");
     assert_eq!(stand.new.client().text(&["EXISTS", "b"]), ":0");
 }
@@ -193,8 +199,7 @@ fn wait_does_not_confirm_at_the_new_master_what_the_old_one_was_told() {
     assert_eq!(client.text(&["SET", "a", "1"]), "+OK");
     assert_eq!(client.text(&["WAIT", "0", "10"]), ":0");
     assert_eq!(client.text(&["SET", "a", "2"]), "+OK");
-    stand.switch();
-    expect_service(&stand.daemon);
+    stand.switch_through();
     assert_eq!(client.text(&["GET", "k"]), "new");
     client.send(&["WAIT", "0", "10"]);
     assert_eq!(client.read_to_end(), b"", "nobody can tell any more");
@@ -212,8 +217,7 @@ fn scripts_and_waiters_of_locks_go_on_at_the_new_master() {
     for n in 0..20 {
         assert!(acquire(&mut holder, &format!("a{n}")).starts_with(b"*4\r\n:1"));
     }
-    stand.switch();
-    expect_service(&stand.daemon);
+    stand.switch_through();
     assert!(stand.new.client().text(&["INFO", "stats"]).contains("total_commands_processed"));
     assert!(acquire(&mut holder, "a0").starts_with(b"*4\r\n:1"), "it is free there");
     waiter.send(&["LOCK.ACQUIRE", "a0", "60000", "WAIT", "15000"]);
