@@ -12,6 +12,7 @@ mod memory_host {
     pub mod sandbox;
     pub mod scripts;
     pub mod server;
+    pub mod touched;
     pub mod transactions;
     pub mod waiting;
 }

@@ -53,7 +53,7 @@ impl Keys<'_> {
         (!object.is_expired(self.now_ms)).then_some(object)
     }
 
-    /// For changing it in place; then call `changed`.
+    /// For changing it in place; then call `changed` or `recount`.
     #[inline]
     pub fn write(&mut self, key: &[u8]) -> Option<&mut Object> {
         let at = self.locate(key).1?;
@@ -80,7 +80,7 @@ impl Keys<'_> {
         }
     }
 
-    /// For changing one that is there; then call `changed`.
+    /// For changing one that is there; then call `changed` or `recount`.
     pub fn write_as<T: Kind>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Fault> {
         match self.write(key) {
             Some(object) => T::of_mut(&mut object.value).map(Some).ok_or(Fault::WRONG_TYPE),
@@ -88,7 +88,7 @@ impl Keys<'_> {
         }
     }
 
-    /// For changing one that is made, empty, if there is none; then call `changed`, whatever happened.
+    /// For changing one that is made, empty, if there is none; then call `changed` or `recount`, whatever happened.
     pub fn make_as<T: Kind>(&mut self, key: &[u8]) -> Result<&mut T, Fault> {
         let at = match self.locate(key) {
             (_, Some(at)) => {
@@ -105,6 +105,12 @@ impl Keys<'_> {
     /// Tells of a change through a reference: bytes are counted anew, an emptied collection is removed, watchers
     /// and waiting callers learn of it.
     pub fn changed(&mut self, key: &[u8]) {
+        self.recount(key);
+        self.keyspace.note_change(self.db, key);
+    }
+
+    /// The same after a reference was taken for a change that turned out to be none: nobody learns of it.
+    pub fn recount(&mut self, key: &[u8]) {
         let dict = &self.keyspace.databases[self.db as usize].dict;
         if let Some(at) = dict.find(dict.hash(key), key) {
             if self.object(at).value.is_vacant() {
@@ -113,7 +119,6 @@ impl Keys<'_> {
                 self.keyspace.charge(self.db, at);
             }
         }
-        self.keyspace.note_change(self.db, key);
     }
 
     /// Stores a value under the key in place of whatever is there, without a deadline.

@@ -4,7 +4,7 @@ use super::super::context::{Argv, Context, Fault, Handler, Outcome};
 use super::super::number::{integer, integer_argument};
 use super::super::object::Text;
 use super::arguments::is;
-use super::bits::{bit_offset, grown};
+use super::bits::{bit_offset, change_bits};
 
 pub(super) const COMMANDS: &[(&str, Handler)] = &[
     ("BITFIELD", |ctx, argv| bitfield(ctx, argv, false)),
@@ -49,9 +49,16 @@ fn bitfield(ctx: &mut Context<'_>, argv: &Argv<'_>, reads_only: bool) -> Outcome
     if reads_only {
         return Err(Fault::of("ERR BITFIELD_RO only supports the GET subcommand"));
     }
-    let raw = grown(ctx, argv[1], last_bit)?;
-    let answers: Vec<Option<i64>> = operations.iter().map(|operation| operation.apply(raw)).collect();
-    ctx.keys.changed(argv[1]);
+    let answers = change_bits(ctx, argv[1], last_bit, |raw, grows| {
+        let mut is_changed = false;
+        let apply = |operation: &Operation| {
+            let (answer, changes) = operation.apply(raw)?;
+            is_changed |= changes || grows && !matches!(operation.action, Action::Get);
+            Some(answer)
+        };
+        let answers: Vec<Option<i64>> = operations.iter().map(apply).collect();
+        (answers, is_changed)
+    })?;
     ctx.reply.array(answers.len());
     for answer in answers {
         match answer {
@@ -118,17 +125,17 @@ impl Overflow {
 }
 
 impl Operation {
-    /// Gives what is answered; none for what overflows and may not.
-    fn apply(&self, text: &mut [u8]) -> Option<i64> {
+    /// Gives what is answered and whether the field has another value now; none for what overflows and may not.
+    fn apply(&self, text: &mut [u8]) -> Option<(i64, bool)> {
         let before = self.field.read(text, self.offset);
         let (base, step) = match self.action {
-            Action::Get => return Some(before),
+            Action::Get => return Some((before, false)),
             Action::Set(value) => (value, 0),
             Action::Add(step) => (before, step),
         };
         let sum = self.field.sum(base, step, self.overflow)?;
         self.field.write(text, self.offset, sum);
-        Some(if let Action::Set(_) = self.action { before } else { sum })
+        Some((if let Action::Set(_) = self.action { before } else { sum }, sum != before))
     }
 }
 

@@ -22,24 +22,36 @@ pub(super) fn bit_offset(argument: &[u8], field_bits: Option<u32>) -> Result<usi
         .ok_or(Fault::of("ERR bit offset is not an integer or out of range"))
 }
 
-/// The bytes of the key's string, made and grown so that this bit is in it. Then call `changed`.
-pub(super) fn grown<'k>(ctx: &'k mut Context<'_>, key: &[u8], bit: usize) -> Result<&'k mut Vec<u8>, Fault> {
+/// Changes the key's string, made and grown so that this bit is in it. `change` gives an answer and whether it changed
+/// anything; growing is one of the changes only if something is written, as in Redis.
+pub(super) fn change_bits<T>(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    last_bit: usize,
+    change: impl FnOnce(&mut [u8], bool) -> (T, bool),
+) -> Result<T, Fault> {
     let raw = ctx.keys.make_as::<Text>(key)?.raw();
-    if raw.len() <= bit / 8 {
-        raw.resize(bit / 8 + 1, 0);
+    let bytes = raw.len().max(last_bit / 8 + 1);
+    let grows = bytes > raw.len();
+    raw.resize(bytes, 0);
+    let (answer, is_changed) = change(raw, grows);
+    match is_changed {
+        true => ctx.keys.changed(key),
+        false => ctx.keys.recount(key),
     }
-    Ok(raw)
+    Ok(answer)
 }
 
 fn setbit(ctx: &mut Context<'_>, argv: &Argv<'_>) -> Outcome {
     let bit = bit_offset(argv[2], None)?;
     let on = integer(argv[3]).filter(|on| matches!(on, 0 | 1));
     let on = on.ok_or(Fault::of("ERR bit is not an integer or out of range"))? == 1;
-    let raw = grown(ctx, argv[1], bit)?;
     let mask = 0x80 >> (bit % 8);
-    let before = raw[bit / 8] & mask != 0;
-    raw[bit / 8] = raw[bit / 8] & !mask | if on { mask } else { 0 };
-    ctx.keys.changed(argv[1]);
+    let before = change_bits(ctx, argv[1], bit, |raw, grows| {
+        let before = raw[bit / 8] & mask != 0;
+        raw[bit / 8] = raw[bit / 8] & !mask | if on { mask } else { 0 };
+        (before, grows || before != on)
+    })?;
     ctx.reply.flag(before);
     Ok(())
 }
