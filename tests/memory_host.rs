@@ -5,6 +5,7 @@
 mod support;
 mod memory_host {
     pub mod both;
+    pub mod hyperloglogs;
     pub mod layouts;
     pub mod many;
     pub mod messages;

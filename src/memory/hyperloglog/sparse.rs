@@ -26,11 +26,12 @@ struct Run {
     bytes: usize,
 }
 
+/// Half a run at the end, which APPEND may have put there, is read with a zero behind it, as Redis reads what ends its string.
 fn run_at(text: &[u8], at: usize) -> Result<Run, Corrupted> {
     match *text.get(at).ok_or(Corrupted)? {
         byte @ 0x80.. => Ok(Run { rank: (byte >> 2 & 31) + 1, len: usize::from(byte & 3) + 1, bytes: 1 }),
         byte @ 0x40.. => {
-            let low = *text.get(at + 1).ok_or(Corrupted)?;
+            let low = *text.get(at + 1).unwrap_or(&0);
             Ok(Run { rank: 0, len: (usize::from(byte & 63) << 8 | usize::from(low)) + 1, bytes: 2 })
         }
         byte => Ok(Run { rank: 0, len: usize::from(byte) + 1, bytes: 1 }),
@@ -41,7 +42,7 @@ fn run_at(text: &[u8], at: usize) -> Result<Run, Corrupted> {
 pub(super) fn runs(text: &[u8]) -> impl Iterator<Item = Result<(u8, usize), Corrupted>> + '_ {
     let (mut at, mut registers) = (0, 0);
     std::iter::from_fn(move || {
-        if at == text.len() {
+        if at >= text.len() {
             let is_whole = registers == REGISTERS;
             registers = REGISTERS;
             return (!is_whole).then_some(Err(Corrupted));
@@ -97,6 +98,9 @@ pub(super) fn raise(text: &mut Vec<u8>, register: usize, rank: u8) -> Result<Rai
         at += run.bytes;
         first += run.len;
     };
+    if at + run.bytes > text.len() {
+        return Err(Corrupted);
+    }
     if run.rank >= rank {
         return Ok(Raised::Done(false));
     }
@@ -115,29 +119,26 @@ pub(super) fn raise(text: &mut Vec<u8>, register: usize, rank: u8) -> Result<Rai
         return Ok(Raised::DoesNotFit);
     }
     text.splice(at..at + run.bytes, split);
-    join(text, before.unwrap_or(HEADER))?;
+    join(text, before.unwrap_or(HEADER));
     super::invalidate(text);
     Ok(Raised::Done(true))
 }
 
 /// Joins neighbours of the same rank where a run can hold both.
-fn join(text: &mut Vec<u8>, mut at: usize) -> Result<(), Corrupted> {
+fn join(text: &mut Vec<u8>, mut at: usize) {
     for _ in 0..JOINING_RUNS {
-        if at >= text.len() {
-            break;
+        let Ok(run) = run_at(text, at) else { break };
+        if run.rank > 0
+            && let Ok(next) = run_at(text, at + 1)
+            && next.rank == run.rank
+            && run.len + next.len <= RUN_MAX
+        {
+            text[at + 1] = valued(run.rank, run.len + next.len);
+            text.remove(at);
+        } else {
+            at += run.bytes;
         }
-        let run = run_at(text, at)?;
-        if run.rank > 0 && text.get(at + 1).is_some_and(|next| *next >= 0x80) {
-            let next = run_at(text, at + 1)?;
-            if next.rank == run.rank && run.len + next.len <= RUN_MAX {
-                text[at + 1] = valued(run.rank, run.len + next.len);
-                text.remove(at);
-                continue;
-            }
-        }
-        at += run.bytes;
     }
-    Ok(())
 }
 
 /// The runs in Redis's words.
