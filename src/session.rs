@@ -60,8 +60,8 @@ pub struct Session {
     stream: Stream,
     state: RefCell<State>,
     dirty: Cell<bool>,
-    /// What it writes waited for one tick already.
-    held: Cell<bool>,
+    /// Since when what it writes is held.
+    held_since: Cell<Option<Moment>>,
     writing: Cell<bool>,
     /// Bytes that wait to be written, as of the last look.
     unread: Cell<usize>,

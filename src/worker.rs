@@ -2,6 +2,7 @@
 //! links produce in one scheduler tick is written at the tick's end, with one call per stream.
 
 mod barrier;
+mod holds;
 mod home;
 mod info;
 mod masters;
@@ -75,6 +76,7 @@ pub struct Worker {
     /// Who runs scripts on the embedded engine.
     script_caller: RefCell<Option<crate::memory::Caller>>,
     tick: Tick,
+    holds: holds::Holds,
 }
 
 /// Settings that the hot path reads, copied out of the configuration.
@@ -152,6 +154,7 @@ impl Worker {
             touches: RefCell::default(),
             script_caller: RefCell::default(),
             tick: Tick::default(),
+            holds: holds::Holds::default(),
             shared,
         })
     }
@@ -214,7 +217,7 @@ impl Worker {
         let mut links = self.tick.links.take();
         // Tracked links last: what they tell of an early barrier is to be of after the script.
         for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
-            if !link.take_hold() {
+            if !link.take_hold(self) {
                 link.flush(self);
             }
         }
@@ -223,15 +226,12 @@ impl Worker {
         }
         keep_capacity(&self.tick.links, links);
         let mut sessions = self.tick.sessions.take();
-        sessions.retain(|session| {
-            let holds = session.take_hold();
-            if !holds {
+        for session in sessions.drain(..) {
+            if !session.take_hold(self) {
                 session.flush(self);
             }
-            holds
-        });
-        sessions.append(&mut self.tick.sessions.borrow_mut());
-        self.tick.sessions.replace(sessions);
+        }
+        keep_capacity(&self.tick.sessions, sessions);
         self.tick.resumed.borrow_mut().append(&mut self.tick.later.borrow_mut());
     }
 

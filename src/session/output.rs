@@ -3,23 +3,31 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::{Session, State};
 use crate::worker::Worker;
 
 /// Sessions that buffer less do not count in `buffered_bytes`.
 const ACCOUNTED_BYTES_MIN: usize = 4096;
-/// More than this does not wait for the next tick.
+/// More than this is not held.
 const HELD_BYTES_MAX: usize = 16 * 1024;
+/// Nor for longer than this.
+const HOLD_MAX: Duration = Duration::from_millis(2);
 
 impl Session {
-    /// Lets what is queued wait for one more tick, or not: other nodes of the cluster are about to answer what is behind it.
-    pub fn take_hold(&self) -> bool {
-        let holds = !self.held.get() && {
+    /// Holds what is queued, or not: other nodes of the cluster are about to answer what is behind it.
+    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+        let since = self.held_since.get().unwrap_or(worker.now());
+        let holds = {
             let st = self.state.borrow();
             st.lanes.is_elsewhere(st.head) && st.out.len() < HELD_BYTES_MAX
-        };
-        self.held.set(holds);
+        } && worker.now().since(since) < HOLD_MAX
+            && worker.replies_are_near(1);
+        self.held_since.set(holds.then_some(since));
+        if holds {
+            worker.hold_session(self.clone());
+        }
         holds
     }
 

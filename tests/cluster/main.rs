@@ -63,6 +63,40 @@ fn a_key_that_was_missing_is_seen_although_its_slot_moves_away() {
     }
 }
 
+#[test]
+fn a_node_that_sleeps_keeps_back_no_reply_of_another_one() {
+    let cluster = RedisCluster::start(3);
+    let settings = [("MADCACHE_CACHE_L1", "false"), ("MADCACHE_SERVER_WORKERS", "1")];
+    let daemon = Daemon::start_with(&cluster.url(), &settings).ready();
+    let [asleep, awake] = [0, 1].map(|node| cluster.key_of(node, "key"));
+    let mut clients: Vec<Client> = (0..20).map(|_| daemon.client()).collect();
+    for round in 0..3 {
+        // Both nodes are known to be near, and many replies are under way when one of them falls asleep.
+        for _ in 0..50 {
+            for client in &mut clients {
+                client.send(&[b"GET".as_slice(), asleep.as_bytes()]);
+                client.send(&[b"GET".as_slice(), awake.as_bytes()]);
+            }
+            clients.iter_mut().for_each(|client| (0..2).for_each(|_| drop(client.read_frame())));
+        }
+        let mut sleeper = cluster.client(0);
+        sleeper.send(&[b"DEBUG".as_slice(), b"SLEEP", b"2"]);
+        let began = Instant::now();
+        let (waiting, others) = clients.split_at_mut(10);
+        for client in &mut *waiting {
+            client.send(&[b"GET".as_slice(), awake.as_bytes()]);
+            client.send(&[b"GET".as_slice(), asleep.as_bytes()]);
+        }
+        waiting.iter_mut().for_each(|client| assert_eq!(*client.read_frame(), *b"$-1\r\n", "round {round}"));
+        for client in others {
+            assert_eq!(client.text(&["GET", &awake]), "$-1", "round {round}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "round {round}: they waited until it was awake");
+        waiting.iter_mut().for_each(|client| drop(client.read_frame()));
+        assert_eq!(*sleeper.read_frame(), *b"+OK\r\n");
+    }
+}
+
 /// A whole block, as pipelines send it.
 fn transaction(client: &mut Client, key: &str) -> [String; 3] {
     let block = [&["MULTI"][..], &["SET", key, "from a transaction"], &["GET", key], &["EXEC"]];

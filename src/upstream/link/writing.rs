@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::kept::Kept;
 use super::{Link, Phase, Purpose};
+use crate::clock::Moment;
 use crate::command::Group;
 use crate::net::BIG_PIECE_BYTES;
 use crate::upstream::pending::{Expect, Pending};
@@ -18,12 +19,17 @@ use crate::worker::Worker;
 
 /// When requests are held, so that more of them go out at once: a write, and what it wakes, cost L2 and the daemon more than
 /// a small request does.
+#[derive(Default)]
 pub(super) struct Pace {
     /// Requests that were queued since the last write.
     unwritten: Cell<usize>,
     /// A reply has come since.
     heard: Cell<bool>,
     held: Cell<bool>,
+    /// The worker looks at it again when a node answers.
+    is_listed: Cell<bool>,
+    /// The worker knows that it owes replies.
+    is_busy: Cell<bool>,
     /// The shortest round trip, slowly forgotten; in nanoseconds.
     shortest: Cell<u64>,
 }
@@ -34,13 +40,17 @@ const IN_FLIGHT_MIN: usize = 8;
 const NEAR: Duration = Duration::from_micros(500);
 /// Nor more than this.
 const HELD_BYTES_MAX: usize = 16 * 1024;
+/// Of a cluster, fewer are held too while all its nodes owe so many replies, for this long at most.
+const COMPANY_MIN: usize = 2;
+const COMPANY_MAX: Duration = Duration::from_micros(200);
+/// A node whose oldest reply is due for longer is not about to answer.
+const PROMPT: Duration = Duration::from_millis(2);
 /// By this part the shortest round trip grows with each one.
 const FORGOTTEN: u64 = 1 << 14;
 
 impl Pace {
     pub(super) fn new() -> Pace {
-        let shortest = Cell::new(u64::MAX);
-        Pace { unwritten: Cell::new(0), heard: Cell::new(false), held: Cell::new(false), shortest }
+        Pace { shortest: Cell::new(u64::MAX), ..Pace::default() }
     }
 
     pub(super) fn note_round_trip(&self, took: Duration) {
@@ -141,19 +151,63 @@ impl Link {
     }
 
     /// Holds what is queued until the next reply, or not: that one is on its way, and on this link nothing would be served before what
-    /// was sent before.
-    pub fn take_hold(&self) -> bool {
+    /// was sent before. In a cluster another node's reply may be waited for.
+    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let pace = &self.pace;
-        let holds = matches!(self.purpose, Purpose::Plain | Purpose::Script)
+        let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
             && self.phase.get() == Phase::Ready
-            && !pace.heard.get()
-            && self.pending_len() >= pace.unwritten.get() + IN_FLIGHT_MIN
             && pace.is_near()
             && self.buffered_bytes() < HELD_BYTES_MAX
             // Who began a barrier early counts on what was sent before it.
             && self.marks.borrow().is_empty();
+        let own = may_hold && !pace.heard.get() && self.in_flight() >= IN_FLIGHT_MIN;
+        let holds = own || may_hold && self.waits_for_company(worker);
         pace.held.set(holds);
+        if holds && !own && !pace.is_listed.replace(true) {
+            worker.hold_link(self.clone());
+        }
         holds
+    }
+
+    /// Whether more requests for this node of a cluster are likely to come soon: it owes more replies than there are
+    /// queued requests, or it owes few, and others owe some.
+    fn waits_for_company(&self, worker: &Worker) -> bool {
+        if !self.is_of_a_cluster {
+            return false;
+        }
+        let in_flight = self.in_flight();
+        let queued_at = self.pending.borrow().get(in_flight).map(|first| first.sent);
+        queued_at.is_some_and(|moment| worker.now().since(moment) < COMPANY_MAX)
+            && match in_flight >= IN_FLIGHT_MIN {
+                true => in_flight > self.pace.unwritten.get(),
+                false => worker.replies_are_near(COMPANY_MIN),
+            }
+    }
+
+    /// What was written and not answered.
+    fn in_flight(&self) -> usize {
+        self.pending_len().saturating_sub(self.pace.unwritten.get())
+    }
+
+    /// How many replies this link is about to bring, as far as one can know.
+    pub fn replies_near(&self, now: Moment) -> usize {
+        let is_prompt = self.pace.is_near() && self.oldest_wait(now) < PROMPT;
+        if is_prompt { self.in_flight() } else { 0 }
+    }
+
+    /// Whether it is still listed as one that owes replies; if not, it lists itself again.
+    pub fn stays_busy(&self) -> bool {
+        let stays = self.is_usable() && self.in_flight() > 0;
+        self.pace.is_busy.set(stays);
+        stays
+    }
+
+    /// Holds no more because of others, unless it is found right again.
+    pub fn look_at_hold(self: &Rc<Self>, worker: &Worker) {
+        self.pace.is_listed.set(false);
+        if self.pace.held.replace(false) {
+            worker.link_is_dirty(self.clone());
+        }
     }
 
     /// A reply has come: what was held may go.
@@ -162,12 +216,18 @@ impl Link {
         if self.pace.held.replace(false) {
             worker.link_is_dirty(self.clone());
         }
+        if self.is_of_a_cluster {
+            worker.look_at_holds();
+        }
     }
 
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);
         self.pace.unwritten.set(0);
+        if self.is_of_a_cluster && !self.purpose.is_own() && !self.pace.is_busy.replace(true) {
+            worker.link_is_busy(self.clone());
+        }
         self.pace.heard.set(false);
         self.pace.held.set(false);
         if self.phase.get() != Phase::Ready || self.writing.get() {
