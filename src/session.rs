@@ -60,7 +60,8 @@ pub struct Session {
     stream: Stream,
     state: RefCell<State>,
     dirty: Cell<bool>,
-    /// Since when what it writes is held.
+    /// What it writes is held, and since when.
+    held: Cell<bool>,
     held_since: Cell<Option<Moment>>,
     writing: Cell<bool>,
     /// Bytes that wait to be written, as of the last look.
@@ -309,7 +310,8 @@ impl Session {
     }
 
     fn mark_dirty(self: &Rc<Self>, worker: &Rc<Worker>) {
-        if !self.dirty.replace(true) {
+        // What is held is looked at again.
+        if !self.dirty.replace(true) || self.held.replace(false) {
             worker.session_is_dirty(self.clone());
         }
     }

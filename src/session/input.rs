@@ -112,6 +112,7 @@ impl Session {
             .into(),
             stream,
             dirty: false.into(),
+            held: false.into(),
             held_since: Default::default(),
             writing: false.into(),
             unread: 0.into(),

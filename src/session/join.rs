@@ -314,10 +314,13 @@ impl Session {
     ) -> Step {
         let links = self.links_to_node(worker, st, number);
         self.turn_to(st, links);
-        let (effect, revokes) = (row.effect_of(&request.args), row.revokes_leases());
+        let (writes, revokes) = (row.effect_of(&request.args) == Effect::Write, row.revokes_leases());
+        if writes {
+            st.lanes.note_write(st.head, st.next_seq(), &StripeSet::Unknown);
+        }
         let aftermath = if revokes { Aftermath::RevokeLeases } else { Aftermath::Barrier };
         self.send_plain(worker, st, Outgoing::new(request.wire, row.group()), |asker| {
-            match effect == Effect::Write || revokes {
+            match writes || revokes {
                 true => Expect::WriteUnknown(asker, StripeSet::None, aftermath),
                 false => Expect::Reply(asker),
             }

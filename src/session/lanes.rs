@@ -7,6 +7,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::cache::{Stripe, StripeSet};
+use crate::clock::Moment;
 use crate::upstream::{Link, Purpose, Upstream};
 
 /// A link, and the number behind the session's last request on it.
@@ -218,9 +219,10 @@ impl Lanes {
         self.elsewhere.iter().map(Way::until).max().unwrap_or(0)
     }
 
-    /// Whether requests are under way to another node of a cluster than the present one.
-    pub(super) fn is_elsewhere(&self, head: u64) -> bool {
-        self.elsewhere.iter().any(|way| way.until() > head)
+    /// Whether another node of a cluster than the present one is about to answer.
+    pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
+        let lanes = self.elsewhere.iter().flat_map(|way| [&way.plain, &way.script]);
+        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.replies_near(now) > 0)
     }
 
     pub(super) fn is_at(&self, node: u32) -> bool {

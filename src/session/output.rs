@@ -18,17 +18,27 @@ const HOLD_MAX: Duration = Duration::from_millis(2);
 impl Session {
     /// Holds what is queued, or not: other nodes of the cluster are about to answer what is behind it.
     pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
-        let since = self.held_since.get().unwrap_or(worker.now());
-        let holds = {
+        let now = worker.now();
+        let since = self.held_since.get().unwrap_or(now);
+        let holds = now.since(since) < HOLD_MAX && {
             let st = self.state.borrow();
-            st.lanes.is_elsewhere(st.head) && st.out.len() < HELD_BYTES_MAX
-        } && worker.now().since(since) < HOLD_MAX
-            && worker.replies_are_near(1);
+            (1..HELD_BYTES_MAX).contains(&st.out.len())
+                && !st.closing
+                && st.lanes.is_near_elsewhere(st.head, now)
+        };
+        self.held.set(holds);
         self.held_since.set(holds.then_some(since));
         if holds {
             worker.hold_session(self.clone());
         }
         holds
+    }
+
+    /// Decides anew at the end of this tick.
+    pub fn look_at_hold(self: &Rc<Self>, worker: &Worker) {
+        if self.held.replace(false) {
+            worker.session_is_dirty(self.clone());
+        }
     }
 
     /// Writes what is queued; called once per tick.

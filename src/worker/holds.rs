@@ -24,24 +24,21 @@ pub(super) struct Holds {
 const UNHEARD_MAX: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// Requests were written on this link.
+    /// This link may owe replies.
     pub fn link_is_busy(&self, link: Rc<Link>) {
         self.holds.busy.borrow_mut().push(link);
     }
 
-    /// Whether near nodes are about to give so many replies. Each may bring requests for others.
-    pub fn replies_are_near(&self, wanted: usize) -> bool {
-        let mut near = 0;
+    pub fn link_is_over(&self, link: &Rc<Link>) {
+        self.holds.busy.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+    }
+
+    /// How many replies near nodes are about to give. Each may bring requests for others.
+    pub(super) fn replies_near(&self) -> usize {
         let now = self.now();
-        self.holds.busy.borrow_mut().retain(|link| {
-            // Those behind the wanted ones are looked at another time.
-            if near >= wanted {
-                return true;
-            }
-            near += link.replies_near(now);
-            link.stays_busy()
-        });
-        near >= wanted
+        let mut busy = self.holds.busy.borrow_mut();
+        busy.retain(|link| link.stays_busy());
+        busy.iter().map(|link| link.replies_near(now)).sum()
     }
 
     /// Looks at this link again at the next reply of a node.
@@ -50,7 +47,7 @@ impl Worker {
         self.watch_holds();
     }
 
-    /// The same of a session's replies.
+    /// Looks at this session again should none of its replies come.
     pub fn hold_session(self: &Rc<Self>, session: Rc<Session>) {
         self.holds.sessions.borrow_mut().push(session);
         self.watch_holds();
@@ -63,19 +60,15 @@ impl Worker {
                 tokio::time::sleep(UNHEARD_MAX).await;
                 worker.holds.is_watched.set(false);
                 worker.tick_clock();
-                worker.look_at_holds();
+                worker.look_at_held_links();
+                let sessions = worker.holds.sessions.take();
+                sessions.iter().for_each(|session| session.look_at_hold(&worker));
             });
         }
     }
 
     /// They decide anew at the end of this tick.
-    pub fn look_at_holds(&self) {
-        let links = self.holds.links.take();
-        links.iter().for_each(|link| link.look_at_hold(self));
-        let mut sessions = self.holds.sessions.borrow_mut();
-        if !sessions.is_empty() {
-            self.tick.sessions.borrow_mut().append(&mut sessions);
-            self.wake_tick();
-        }
+    pub fn look_at_held_links(&self) {
+        self.holds.links.borrow_mut().drain(..).for_each(|link| link.look_at_hold(self));
     }
 }

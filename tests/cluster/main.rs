@@ -64,6 +64,26 @@ fn a_key_that_was_missing_is_seen_although_its_slot_moves_away() {
 }
 
 #[test]
+fn a_read_does_not_overtake_a_flush_that_its_session_sent_before() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    for (round, read) in ["GET", "EXISTS", "STRLEN", "GET"].iter().enumerate() {
+        let key = format!("key:{round}");
+        for _ in 0..=round {
+            assert_eq!(client.text(&["SET", &key, "there"]), "+OK");
+            client.text(&[*read, &key]);
+        }
+        cluster.at_every_master(&["CLIENT", "PAUSE", "300", "WRITE"]);
+        let batch = [support::encode(&["FLUSHALL"]), support::encode(&[*read, key.as_str()])].concat();
+        client.send_raw(&batch).unwrap();
+        assert_eq!(*client.read_frame(), *b"+OK\r\n");
+        let reply = client.read_frame();
+        assert!(*reply == *b"$-1\r\n" || *reply == *b":0\r\n", "{read}: {}", reply.escape_ascii());
+    }
+}
+
+#[test]
 fn a_node_that_sleeps_keeps_back_no_reply_of_another_one() {
     let cluster = RedisCluster::start(3);
     let settings = [("MADCACHE_CACHE_L1", "false"), ("MADCACHE_SERVER_WORKERS", "1")];

@@ -56,13 +56,17 @@ fn pfadd(ctx: &mut Context<'_>, argv: &Argv<'_>) -> Outcome {
     let is_new = raw(&mut ctx.keys, key)?.is_none();
     let text = make_raw(&mut ctx.keys, key)?;
     let mut changed = is_new;
-    for element in &argv[2..] {
+    let added: Result<(), Corrupted> = argv[2..].iter().try_for_each(|element| {
         changed |= hyperloglog::add(text, element)?;
-    }
-    if changed {
+        Ok(())
+    });
+    if changed && added.is_ok() {
         hyperloglog::invalidate(text);
         ctx.keys.changed(key);
+    } else {
+        ctx.keys.recount(key);
     }
+    added?;
     ctx.reply.flag(changed);
     Ok(())
 }

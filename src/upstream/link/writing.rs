@@ -40,7 +40,7 @@ const IN_FLIGHT_MIN: usize = 8;
 const NEAR: Duration = Duration::from_micros(500);
 /// Nor more than this.
 const HELD_BYTES_MAX: usize = 16 * 1024;
-/// Of a cluster, fewer are held too while all its nodes owe so many replies, for this long at most.
+/// For a node of a cluster, fewer are held too while near nodes owe so many replies in all, and for so long.
 const COMPANY_MIN: usize = 2;
 const COMPANY_MAX: Duration = Duration::from_micros(200);
 /// A node whose oldest reply is due for longer is not about to answer.
@@ -150,9 +150,9 @@ impl Link {
         }
     }
 
-    /// Holds what is queued until the next reply, or not: that one is on its way, and on this link nothing would be served before what
-    /// was sent before. In a cluster another node's reply may be waited for.
-    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+    /// Holds what is queued, or not. Until this link's next reply: on it nothing would be served before what was sent
+    /// before. Or until the next reply of any node of a cluster, of which `near` are on their way.
+    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>, near: usize) -> bool {
         let pace = &self.pace;
         let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
             && self.phase.get() == Phase::Ready
@@ -161,7 +161,7 @@ impl Link {
             // Who began a barrier early counts on what was sent before it.
             && self.marks.borrow().is_empty();
         let own = may_hold && !pace.heard.get() && self.in_flight() >= IN_FLIGHT_MIN;
-        let holds = own || may_hold && self.waits_for_company(worker);
+        let holds = own || may_hold && self.waits_for_company(worker.now(), near);
         pace.held.set(holds);
         if holds && !own && !pace.is_listed.replace(true) {
             worker.hold_link(self.clone());
@@ -170,17 +170,17 @@ impl Link {
     }
 
     /// Whether more requests for this node of a cluster are likely to come soon: it owes more replies than there are
-    /// queued requests, or it owes few, and others owe some.
-    fn waits_for_company(&self, worker: &Worker) -> bool {
+    /// queued requests, or it owes few, and near nodes owe some.
+    fn waits_for_company(&self, now: Moment, near: usize) -> bool {
         if !self.is_of_a_cluster {
             return false;
         }
         let in_flight = self.in_flight();
         let queued_at = self.pending.borrow().get(in_flight).map(|first| first.sent);
-        queued_at.is_some_and(|moment| worker.now().since(moment) < COMPANY_MAX)
+        queued_at.is_some_and(|moment| now.since(moment) < COMPANY_MAX)
             && match in_flight >= IN_FLIGHT_MIN {
                 true => in_flight > self.pace.unwritten.get(),
-                false => worker.replies_are_near(COMPANY_MIN),
+                false => near >= COMPANY_MIN,
             }
     }
 
@@ -217,7 +217,7 @@ impl Link {
             worker.link_is_dirty(self.clone());
         }
         if self.is_of_a_cluster {
-            worker.look_at_holds();
+            worker.look_at_held_links();
         }
     }
 
@@ -225,7 +225,11 @@ impl Link {
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);
         self.pace.unwritten.set(0);
-        if self.is_of_a_cluster && !self.purpose.is_own() && !self.pace.is_busy.replace(true) {
+        if self.is_of_a_cluster
+            && !self.purpose.is_own()
+            && self.is_usable()
+            && !self.pace.is_busy.replace(true)
+        {
             worker.link_is_busy(self.clone());
         }
         self.pace.heard.set(false);
