@@ -1,6 +1,6 @@
 //! The keys of one database at one moment, as handlers see them: expired keys are gone, uses are noted, and whoever
 //! changes something tells so. Every method that changes a key by name notes the change itself; after a change through a
-//! reference (`write`, `write_as`, `make_as`) call `changed`.
+//! reference (`write`, `write_as`, `make_as`) call `changed`, or `recount` if there was none.
 
 use super::compact::Compact;
 use super::context::Fault;
