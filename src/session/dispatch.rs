@@ -35,7 +35,9 @@ pub(super) struct Request<'a> {
 /// A request for the plain lane.
 pub(super) struct Outgoing<'a> {
     pub wire: &'a [u8],
-    /// The keys that others of this session must not overtake.
+    /// It may change something, so that WAIT has to ask where it went.
+    pub may_write: bool,
+    /// The keys that others of this session must not overtake; none are told apart without L1.
     pub writes: StripeSet,
     /// It takes a link that nothing small waits on.
     pub huge: bool,
@@ -45,7 +47,12 @@ pub(super) struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// One that writes nothing and is small.
     pub fn new(wire: &'a [u8], group: Group) -> Outgoing<'a> {
-        Outgoing { wire, writes: StripeSet::None, huge: false, group }
+        Outgoing { wire, may_write: false, writes: StripeSet::None, huge: false, group }
+    }
+
+    /// The same of one that may write these keys.
+    pub fn writing(self, writes: StripeSet) -> Outgoing<'a> {
+        Outgoing { may_write: true, writes, ..self }
     }
 }
 
@@ -238,8 +245,7 @@ impl Session {
         if let Some(until) = st.lanes.plain_waits_for(st.head) {
             return Step::Again(Park::Until(until));
         }
-        let writes = StripeSet::Unknown;
-        let outgoing = Outgoing { writes, ..Outgoing::new(request.wire, Group::Other) };
+        let outgoing = Outgoing::new(request.wire, Group::Other).writing(StripeSet::Unknown);
         self.send_plain(worker, st, outgoing, |asker| {
             Expect::WriteUnknown(asker, StripeSet::Unknown, Aftermath::Barrier)
         })
@@ -313,7 +319,7 @@ impl Session {
                 let written = stripes.clone();
                 let paused = worker.shared.writes_paused_until.load(Relaxed) > worker.now().0;
                 let huge = paused || request.wire.len() >= worker.huge_bytes();
-                let outgoing = Outgoing { writes: stripes, huge, ..outgoing };
+                let outgoing = Outgoing { huge, ..outgoing.writing(stripes) };
                 self.send_plain(worker, st, outgoing, |asker| match written {
                     StripeSet::None => Expect::Reply(asker),
                     StripeSet::Unknown => Expect::WriteUnknown(asker, StripeSet::Unknown, aftermath),
@@ -416,7 +422,7 @@ impl Session {
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
-        Outgoing { wire, writes, huge, group }: Outgoing<'_>,
+        Outgoing { wire, may_write, writes, huge, group }: Outgoing<'_>,
         expect: impl FnOnce(crate::upstream::Asker) -> Expect,
     ) -> Step {
         let link = match self.plain_link(worker, st, huge) {
@@ -433,6 +439,8 @@ impl Session {
         st.lanes.here.note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
+        }
+        if may_write {
             st.lanes.note_written(&link);
         }
         worker.metrics.forwarded.add(1);

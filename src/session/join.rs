@@ -315,15 +315,12 @@ impl Session {
         let links = self.links_to_node(worker, st, number);
         self.turn_to(st, links);
         let (writes, revokes) = (row.effect_of(&request.args) == Effect::Write, row.revokes_leases());
-        if writes {
-            st.lanes.note_write(st.head, st.next_seq(), &StripeSet::Unknown);
-        }
+        let outgoing = Outgoing::new(request.wire, row.group());
+        let outgoing = if writes { outgoing.writing(StripeSet::Unknown) } else { outgoing };
         let aftermath = if revokes { Aftermath::RevokeLeases } else { Aftermath::Barrier };
-        self.send_plain(worker, st, Outgoing::new(request.wire, row.group()), |asker| {
-            match writes || revokes {
-                true => Expect::WriteUnknown(asker, StripeSet::None, aftermath),
-                false => Expect::Reply(asker),
-            }
+        self.send_plain(worker, st, outgoing, |asker| match writes || revokes {
+            true => Expect::WriteUnknown(asker, StripeSet::None, aftermath),
+            false => Expect::Reply(asker),
         })
     }
 }

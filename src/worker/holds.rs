@@ -37,7 +37,7 @@ impl Worker {
     pub(super) fn replies_near(&self) -> usize {
         let now = self.now();
         let mut busy = self.holds.busy.borrow_mut();
-        busy.retain(|link| link.stays_busy());
+        busy.retain(|link| link.renew_busy());
         busy.iter().map(|link| link.replies_near(now)).sum()
     }
 

@@ -84,6 +84,26 @@ fn a_read_does_not_overtake_a_flush_that_its_session_sent_before() {
 }
 
 #[test]
+fn wait_asks_every_node_that_the_session_has_written_to() {
+    let mut cluster = RedisCluster::start(3);
+    for l1 in ["true", "false"] {
+        let daemon = Daemon::start_with(&cluster.url(), &[("MADCACHE_CACHE_L1", l1)]).ready();
+        for node in 0..3 {
+            let key = cluster.key_of(node, "key");
+            for write in [&["SET", &key, "v"][..], &["FLUSHALL"]] {
+                let mut client = daemon.client();
+                assert_eq!(client.text(write), "+OK");
+                cluster.stop(node);
+                client.send(&["WAIT", "0", "10"]);
+                client.expect_silence(Duration::from_millis(200));
+                cluster.go_on(node);
+                assert_eq!(*client.read_frame(), *b":0\r\n", "L1 {l1}, {write:?}, node {node}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_node_that_sleeps_keeps_back_no_reply_of_another_one() {
     let cluster = RedisCluster::start(3);
     let settings = [("MADCACHE_CACHE_L1", "false"), ("MADCACHE_SERVER_WORKERS", "1")];

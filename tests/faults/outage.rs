@@ -134,8 +134,14 @@ fn sessions_whose_own_link_died_learn_it_too() {
 
 #[test]
 fn wait_does_not_ask_a_redis_that_was_never_told_of_the_session_s_writes() {
+    for l1 in ["true", "false"] {
+        waits_for_what_is_lost(l1);
+    }
+}
+
+fn waits_for_what_is_lost(l1: &str) {
     let mut redis = Redis::start();
-    let daemon = Daemon::start(&redis);
+    let daemon = Daemon::start_with(&redis.url(), &[("MADCACHE_CACHE_L1", l1)]).ready();
     let (mut plain, mut scripted, mut reading) = (daemon.client(), daemon.client(), daemon.client());
     for client in [&mut plain, &mut scripted, &mut reading] {
         assert_eq!(client.text(&["WAIT", "0", "10"]), ":0");

@@ -195,8 +195,8 @@ impl Link {
         if is_prompt { self.in_flight() } else { 0 }
     }
 
-    /// Whether it is still listed as one that owes replies; if not, it lists itself again.
-    pub fn stays_busy(&self) -> bool {
+    /// Gives whether it stays listed as one that owes replies; if not, the next write lists it again.
+    pub fn renew_busy(&self) -> bool {
         let stays = self.is_usable() && self.in_flight() > 0;
         self.pace.is_busy.set(stays);
         stays
