@@ -215,11 +215,9 @@ impl Worker {
         self.start_early_barriers();
         self.start_barrier();
         let mut links = self.tick.links.take();
-        // As of before this tick's writes.
-        let near = if links.iter().any(|link| link.is_of_a_cluster) { self.replies_near() } else { 0 };
         // Tracked links last: what they tell of an early barrier is to be of after the script.
         for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
-            if !link.take_hold(self, near) {
+            if !link.take_hold() {
                 link.flush(self);
             }
         }

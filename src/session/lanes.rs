@@ -222,7 +222,7 @@ impl Lanes {
     /// Whether another node of a cluster than the present one is about to answer.
     pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
         let lanes = self.elsewhere.iter().flat_map(|way| [&way.plain, &way.script]);
-        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.replies_near(now) > 0)
+        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.is_about_to_answer(now))
     }
 
     pub(super) fn is_at(&self, node: u32) -> bool {

@@ -26,10 +26,6 @@ pub(super) struct Pace {
     /// A reply has come since.
     heard: Cell<bool>,
     held: Cell<bool>,
-    /// The worker looks at it again when a node answers.
-    is_listed: Cell<bool>,
-    /// The worker knows that it owes replies.
-    is_busy: Cell<bool>,
     /// The shortest round trip, slowly forgotten; in nanoseconds.
     shortest: Cell<u64>,
 }
@@ -40,9 +36,6 @@ const IN_FLIGHT_MIN: usize = 8;
 const NEAR: Duration = Duration::from_micros(500);
 /// Nor more than this.
 const HELD_BYTES_MAX: usize = 16 * 1024;
-/// For a node of a cluster, fewer are held too while near nodes owe so many replies in all, and for so long.
-const COMPANY_MIN: usize = 2;
-const COMPANY_MAX: Duration = Duration::from_micros(200);
 /// A node whose oldest reply is due for longer is not about to answer.
 const PROMPT: Duration = Duration::from_millis(2);
 /// By this part the shortest round trip grows with each one.
@@ -150,38 +143,22 @@ impl Link {
         }
     }
 
-    /// Holds what is queued, or not. Until this link's next reply: on it nothing would be served before what was sent
-    /// before. Or until the next reply of any node of a cluster, of which `near` are on their way.
-    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>, near: usize) -> bool {
+    /// Holds what is queued until the next reply, or not: that one is on its way, and on this link nothing would be served before what
+    /// was sent before. A node of a cluster gets a part of the requests only: they are held as long as it has more to serve than
+    /// there are of them.
+    pub fn take_hold(&self) -> bool {
         let pace = &self.pace;
-        let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
+        let in_flight = self.in_flight();
+        let holds = matches!(self.purpose, Purpose::Plain | Purpose::Script)
             && self.phase.get() == Phase::Ready
+            && in_flight >= IN_FLIGHT_MIN
+            && (!pace.heard.get() || self.is_of_a_cluster && in_flight > pace.unwritten.get())
             && pace.is_near()
             && self.buffered_bytes() < HELD_BYTES_MAX
             // Who began a barrier early counts on what was sent before it.
             && self.marks.borrow().is_empty();
-        let own = may_hold && !pace.heard.get() && self.in_flight() >= IN_FLIGHT_MIN;
-        let holds = own || may_hold && self.waits_for_company(worker.now(), near);
         pace.held.set(holds);
-        if holds && !own && !pace.is_listed.replace(true) {
-            worker.hold_link(self.clone());
-        }
         holds
-    }
-
-    /// Whether more requests for this node of a cluster are likely to come soon: it owes more replies than there are
-    /// queued requests, or it owes few, and near nodes owe some.
-    fn waits_for_company(&self, now: Moment, near: usize) -> bool {
-        if !self.is_of_a_cluster {
-            return false;
-        }
-        let in_flight = self.in_flight();
-        let queued_at = self.pending.borrow().get(in_flight).map(|first| first.sent);
-        queued_at.is_some_and(|moment| now.since(moment) < COMPANY_MAX)
-            && match in_flight >= IN_FLIGHT_MIN {
-                true => in_flight > self.pace.unwritten.get(),
-                false => near >= COMPANY_MIN,
-            }
     }
 
     /// What was written and not answered.
@@ -189,25 +166,9 @@ impl Link {
         self.pending_len().saturating_sub(self.pace.unwritten.get())
     }
 
-    /// How many replies this link is about to bring, as far as one can know.
-    pub fn replies_near(&self, now: Moment) -> usize {
-        let is_prompt = self.pace.is_near() && self.oldest_wait(now) < PROMPT;
-        if is_prompt { self.in_flight() } else { 0 }
-    }
-
-    /// Gives whether it stays listed as one that owes replies; if not, the next write lists it again.
-    pub fn renew_busy(&self) -> bool {
-        let stays = self.is_usable() && self.in_flight() > 0;
-        self.pace.is_busy.set(stays);
-        stays
-    }
-
-    /// Holds no more because of others, unless it is found right again.
-    pub fn look_at_hold(self: &Rc<Self>, worker: &Worker) {
-        self.pace.is_listed.set(false);
-        if self.pace.held.replace(false) {
-            worker.link_is_dirty(self.clone());
-        }
+    /// As far as one can know.
+    pub fn is_about_to_answer(&self, now: Moment) -> bool {
+        self.in_flight() > 0 && self.pace.is_near() && self.oldest_wait(now) < PROMPT
     }
 
     /// A reply has come: what was held may go.
@@ -216,22 +177,12 @@ impl Link {
         if self.pace.held.replace(false) {
             worker.link_is_dirty(self.clone());
         }
-        if self.is_of_a_cluster {
-            worker.look_at_held_links();
-        }
     }
 
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);
         self.pace.unwritten.set(0);
-        if self.is_of_a_cluster
-            && !self.purpose.is_own()
-            && self.is_usable()
-            && !self.pace.is_busy.replace(true)
-        {
-            worker.link_is_busy(self.clone());
-        }
         self.pace.heard.set(false);
         self.pace.held.set(false);
         if self.phase.get() != Phase::Ready || self.writing.get() {
