@@ -215,9 +215,15 @@ impl Worker {
         self.start_early_barriers();
         self.start_barrier();
         let mut links = self.tick.links.take();
+        let has_nodes = links.iter().any(|link| link.is_of_a_cluster);
+        if has_nodes {
+            // What waits longest goes first, and others wait for its replies.
+            links.sort_by_key(|link| link.queued_since());
+        }
         // Tracked links last: what they tell of an early barrier is to be of after the script.
         for link in links.extract_if(.., |link| link.purpose != Purpose::Tracked) {
-            if !link.take_hold() {
+            let near = if has_nodes { self.replies_near() } else { 0 };
+            if !link.take_hold(self, near) {
                 link.flush(self);
             }
         }

@@ -310,6 +310,7 @@ impl Session {
             }
         }
         st.scanner = scanner;
+        st.lanes.press(worker, st.head);
         at
     }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::cache::{Stripe, StripeSet};
 use crate::clock::Moment;
 use crate::upstream::{Link, Purpose, Upstream};
+use crate::worker::Worker;
 
 /// A link, and the number behind the session's last request on it.
 #[derive(Default)]
@@ -222,7 +223,19 @@ impl Lanes {
     /// Whether another node of a cluster than the present one is about to answer.
     pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
         let lanes = self.elsewhere.iter().flat_map(|way| [&way.plain, &way.script]);
-        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.is_about_to_answer(now))
+        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.replies_near(now) > 0)
+    }
+
+    /// What the session waits for on several links goes out at once: one round trip is enough for it.
+    pub(super) fn press(&self, worker: &Worker, head: u64) {
+        if self.elsewhere.is_empty() {
+            return;
+        }
+        let lanes = self.elsewhere.iter().chain([&self.here]).flat_map(|way| [&way.plain, &way.script]);
+        let busy: SmallVec<[_; 6]> = lanes.filter_map(|lane| lane.busy(head)).collect();
+        if busy.len() > 1 || self.aside_until > head {
+            busy.iter().for_each(|link| link.press(worker));
+        }
     }
 
     pub(super) fn is_at(&self, node: u32) -> bool {

@@ -419,6 +419,7 @@ impl Link {
     /// The link is over: everything that is owed fails, in order.
     fn close(self: &Rc<Self>, worker: &Rc<Worker>, failure: Failure) {
         self.phase.set(Phase::Closed);
+        worker.link_is_over(self);
         if !self.set.upstream.has(self) {
             return;
         }

@@ -26,13 +26,19 @@ pub(super) struct Pace {
     /// A reply has come since.
     heard: Cell<bool>,
     held: Cell<bool>,
+    /// The worker looks at it again when another node answers.
+    is_listed: Cell<bool>,
+    /// Something queued belongs to what was asked of several nodes at once.
+    is_pressed: Cell<bool>,
+    /// The worker knows that it owes replies.
+    is_busy: Cell<bool>,
     /// The shortest round trip, slowly forgotten; in nanoseconds.
     shortest: Cell<u64>,
 }
 
-/// Nothing is held while fewer requests wait for their replies.
+/// Nothing is held while fewer requests wait for their replies, from this server or from all near nodes of a cluster.
 const IN_FLIGHT_MIN: usize = 8;
-/// Nor where L2 is farther away: there it would be felt.
+/// Nor where L2 is farther away: there it would be felt. Nor, because of other nodes, for longer than this.
 const NEAR: Duration = Duration::from_micros(500);
 /// Nor more than this.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -143,22 +149,47 @@ impl Link {
         }
     }
 
-    /// Holds what is queued until the next reply, or not: that one is on its way, and on this link nothing would be served before what
-    /// was sent before. A node of a cluster gets a part of the requests only: they are held as long as it has more to serve than
-    /// there are of them.
-    pub fn take_hold(&self) -> bool {
+    /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer. Until the next reply of this
+    /// link: on it nothing would be served before what was sent before; a node of a cluster gets a part of the requests only, and they are
+    /// held as long as it has more to serve than there are of them. Or, where it has nothing to do, until the next reply of
+    /// another node.
+    pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>, near: usize) -> bool {
         let pace = &self.pace;
-        let in_flight = self.in_flight();
-        let holds = matches!(self.purpose, Purpose::Plain | Purpose::Script)
+        let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
             && self.phase.get() == Phase::Ready
-            && in_flight >= IN_FLIGHT_MIN
-            && (!pace.heard.get() || self.is_of_a_cluster && in_flight > pace.unwritten.get())
             && pace.is_near()
             && self.buffered_bytes() < HELD_BYTES_MAX
             // Who began a barrier early counts on what was sent before it.
             && self.marks.borrow().is_empty();
+        let in_flight = self.in_flight();
+        let own = in_flight >= IN_FLIGHT_MIN
+            && (!pace.heard.get() || self.is_of_a_cluster && in_flight > pace.unwritten.get());
+        let others = || {
+            self.is_of_a_cluster
+                && near > 0
+                && near + pace.unwritten.get() >= IN_FLIGHT_MIN
+                && !pace.is_pressed.get()
+                && self.queued_since().is_some_and(|moment| worker.now().since(moment) < NEAR)
+        };
+        let holds = may_hold && (own || others());
         pace.held.set(holds);
+        if holds && !own && !pace.is_listed.replace(true) {
+            worker.hold_link(self.clone());
+        }
         holds
+    }
+
+    /// What is queued, and what is queued elsewhere for the same client, goes out at the end of this tick.
+    pub fn press(self: &Rc<Self>, worker: &Worker) {
+        self.pace.is_pressed.set(true);
+        if self.pace.held.replace(false) {
+            worker.link_is_dirty(self.clone());
+        }
+    }
+
+    /// When the first of what is queued came.
+    pub fn queued_since(&self) -> Option<Moment> {
+        self.pending.borrow().get(self.in_flight()).map(|first| first.sent)
     }
 
     /// What was written and not answered.
@@ -166,9 +197,25 @@ impl Link {
         self.pending_len().saturating_sub(self.pace.unwritten.get())
     }
 
-    /// As far as one can know.
-    pub fn is_about_to_answer(&self, now: Moment) -> bool {
-        self.in_flight() > 0 && self.pace.is_near() && self.oldest_wait(now) < PROMPT
+    /// How many replies this link is about to bring, as far as one can know.
+    pub fn replies_near(&self, now: Moment) -> usize {
+        let is_prompt = self.pace.is_near() && self.oldest_wait(now) < PROMPT;
+        if is_prompt { self.in_flight() } else { 0 }
+    }
+
+    /// Gives whether it stays listed as one that owes replies; if not, the next write lists it again.
+    pub fn renew_busy(&self) -> bool {
+        let stays = self.is_usable() && self.in_flight() > 0;
+        self.pace.is_busy.set(stays);
+        stays
+    }
+
+    /// Holds no more because of others, unless it is found right again.
+    pub fn look_at_hold(self: &Rc<Self>, worker: &Worker) {
+        self.pace.is_listed.set(false);
+        if self.pace.held.replace(false) {
+            worker.link_is_dirty(self.clone());
+        }
     }
 
     /// A reply has come: what was held may go.
@@ -177,14 +224,25 @@ impl Link {
         if self.pace.held.replace(false) {
             worker.link_is_dirty(self.clone());
         }
+        if self.is_of_a_cluster {
+            worker.look_at_held_links();
+        }
     }
 
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
         self.dirty.set(false);
         self.pace.unwritten.set(0);
+        if self.is_of_a_cluster
+            && !self.purpose.is_own()
+            && self.is_usable()
+            && !self.pace.is_busy.replace(true)
+        {
+            worker.link_is_busy(self.clone());
+        }
         self.pace.heard.set(false);
         self.pace.held.set(false);
+        self.pace.is_pressed.set(false);
         if self.phase.get() != Phase::Ready || self.writing.get() {
             return;
         }
