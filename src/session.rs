@@ -3,10 +3,12 @@
 
 mod apart;
 mod away;
+mod bound;
 mod client_list;
 mod clients;
 mod cluster;
 mod dispatch;
+mod displaced;
 mod embedded;
 mod hello;
 mod input;
@@ -30,6 +32,7 @@ mod steer;
 mod transaction;
 
 pub use cluster::scanned;
+pub use displaced::Displaced;
 pub use hello::Turn;
 pub use one_script::OneScript;
 pub use pin::PinnedReply;
@@ -48,6 +51,7 @@ use crate::net::{OutBuf, Stream};
 use crate::resp::{RequestLimits, RequestScanner};
 use crate::upstream::{LinkSet, User};
 use crate::worker::Worker;
+use displaced::Uses;
 use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
@@ -85,6 +89,7 @@ struct Place {
     what: Waits,
     /// CLIENT REPLY OFF or SKIP: the reply is not written.
     mute: bool,
+    uses: Uses,
 }
 
 enum Waits {
@@ -145,6 +150,8 @@ struct State {
     identity: Identity,
     links: Rc<LinkSet>,
     lanes: Lanes,
+    /// Before a cluster: of the present request.
+    uses: Uses,
     pin: Option<Box<Pin>>,
     /// The session's way through a cluster, once it has one.
     course: Option<Box<Course>>,
@@ -193,7 +200,7 @@ impl State {
     fn take_place(&mut self, what: Waits) -> u64 {
         let seq = self.next_seq();
         let mute = self.is_mute();
-        self.queue.push_back(Place { what, mute });
+        self.queue.push_back(Place { what, mute, uses: self.uses });
         seq
     }
 

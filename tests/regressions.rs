@@ -168,6 +168,29 @@ fn client_reply_skip_leaves_out_the_reply_of_multi_alone() {
 }
 
 #[test]
+fn what_comes_right_behind_an_unsubscription_is_no_subscribers() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let without = Daemon::start_with("", &[]);
+    for port in [redis.port, daemon.port, without.port] {
+        let mut client = Client::connect(port);
+        let both: [&[&str]; 2] = [&["SUBSCRIBE", "channel"], &["UNSUBSCRIBE", "channel"]];
+        let muted = [&[&["CLIENT", "REPLY", "OFF"][..]], &both[..], &[&["CLIENT", "REPLY", "ON"]]].concat();
+        pipeline(&mut client, &[&muted[..], &[&["GET", "key"]]].concat());
+        // The confirmations come in any case.
+        client.read_frame();
+        client.read_frame();
+        assert_eq!([client.read_frame(), client.read_frame()], [&b"+OK\r\n"[..], b"$-1\r\n"]);
+        pipeline(&mut client, &[&both[..], &[&["SELECT", "1"], &["PING"], &["CLIENT", "GETNAME"]]].concat());
+        client.read_frame();
+        client.read_frame();
+        for reply in [&b"+OK\r\n"[..], b"+PONG\r\n", b"$-1\r\n"] {
+            assert_eq!(client.read_frame(), reply);
+        }
+    }
+}
+
+#[test]
 fn reset_leaves_the_replies_of_a_transaction_as_they_are() {
     let redis = Redis::start();
     let daemon = Daemon::start(&redis);

@@ -22,6 +22,23 @@ const SLOT_BITS: u32 = SLOTS.trailing_zeros();
 
 const NOT_ITS_NODE: &str = "ERR CLIENT TRACKING is not available before a cluster: a connection would be told of one node's keys only";
 
+/// Whether no node alone can answer it.
+pub(super) fn is_of_the_whole(row: &Row) -> bool {
+    matches!(
+        row.name,
+        "SCAN"
+            | "WAIT"
+            | "WAITAOF"
+            | "CLIENT|PAUSE"
+            | "CLIENT|UNPAUSE"
+            | "CLIENT|TRACKING"
+            | "CLUSTER|SLOTS"
+            | "CLUSTER|SHARDS"
+            | "CLUSTER|NODES"
+            | "CLUSTER|MYID"
+    )
+}
+
 impl Session {
     /// What is answered for the cluster as a whole; `None`: a node answers.
     pub(super) fn of_the_whole(

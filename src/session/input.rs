@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::displaced::Uses;
 use super::embedded::Embedded;
 use super::lanes::Lanes;
 use super::{Identity, Park, ReplyMode, Session, State};
@@ -92,6 +93,7 @@ impl Session {
                     no_evict: false,
                 },
                 lanes: Lanes::default(),
+                uses: Uses::NOTHING,
                 pin: None,
                 course: None,
                 embedded,
@@ -162,6 +164,7 @@ impl Session {
             st.out.clear();
             st.input.clear();
             st.lanes.rest();
+            st.course = None;
             (st.pin.take(), st.embedded.take())
         };
         if let (Some(engine), Some(mut embedded)) = (&worker.shared.engine, embedded) {

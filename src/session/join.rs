@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::dispatch::{Outgoing, Request};
+use super::displaced::Uses;
 use super::input::Step;
 use super::{Park, Session, State};
 use crate::cache::StripeSet;
@@ -14,6 +15,9 @@ use crate::command::{Effect, Row, Slots, slot};
 use crate::resp::{self, Args, RequestLimits, RequestScan, RequestScanner};
 use crate::upstream::{Aftermath, Expect, Frame, LinkSet, Upstream};
 use crate::worker::Worker;
+
+/// Behind the error of one part.
+const IN_PART: &[u8] = b" (done in part: other nodes have executed their parts)";
 
 /// How the replies become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +105,14 @@ impl Join {
     }
 
     fn put_together(self, out: &mut Vec<u8>, random: u64) {
-        if let Some(error) = self.replies.iter().find(|reply| reply.starts_with(b"-")) {
-            return out.extend_from_slice(error);
+        let is_error = |reply: &Bytes| reply.starts_with(b"-");
+        if let Some(error) = self.replies.iter().find(|reply| is_error(reply)) {
+            // Where it may have written, the client must not believe that nothing was done.
+            let in_part = matches!(self.how, How::Sum | How::Same) && !self.replies.iter().all(is_error);
+            let line = error.strip_suffix(b"\r\n").unwrap_or(error);
+            out.extend_from_slice(line);
+            out.extend_from_slice(if in_part { IN_PART } else { b"" });
+            return out.extend_from_slice(b"\r\n");
         }
         let first = self.replies.first().cloned().unwrap_or_default();
         let arrays = || self.replies.iter().map(|reply| resp::array_elements(reply));
@@ -263,7 +273,8 @@ impl Session {
         }
         st.course().dividing = None;
         self.settle(worker, st);
-        Step::Next
+        // What goes over a link of the session's own could overtake it.
+        if st.pin.is_some() && st.is_waiting() { Step::Wait(Park::Until(st.next_seq())) } else { Step::Next }
     }
 
     fn send_part(
@@ -286,6 +297,9 @@ impl Session {
                 };
                 if let Some(step) = self.turn_to_slot(worker, st, slot) {
                     return step;
+                }
+                if row.effect == Effect::Read {
+                    st.uses = st.uses.only_reading();
                 }
                 self.routed(worker, st, request, row)
             }
@@ -313,6 +327,7 @@ impl Session {
         number: u32,
     ) -> Step {
         let links = self.links_to_node(worker, st, number);
+        st.uses = Uses::NOTHING;
         self.turn_to(st, links);
         let (writes, revokes) = (row.effect_of(&request.args) == Effect::Write, row.revokes_leases());
         let outgoing = Outgoing::new(request.wire, row.group());

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::displaced::Displaced;
 use super::plans::Then;
 use super::scripted::Runner;
 use crate::cache::StripeSet;
 use crate::command::Group;
 use crate::state::Call;
-use crate::upstream::{Detour, Expect, Failure, Frame, Link};
+use crate::upstream::{Detour, Expect, Failure, Frame, Link, Way};
 use crate::worker::{Home, is_unknown_script};
 
 /// A command's one script, which was sent.
@@ -30,11 +31,15 @@ impl OneScript {
         if is_unknown_script(frame) {
             return self.send_again();
         }
-        if link.is_of_a_cluster
-            && let Some(pause) = self.detour.follows(&self.runner.worker, link, frame)
-        {
-            return self.go_elsewhere(pause);
-        }
+        let last_word;
+        let frame = match self.detour.follows(&self.runner.worker, link, frame) {
+            Way::Stands => frame,
+            Way::Elsewhere(pause, last_word) => return self.go_elsewhere(pause, last_word),
+            Way::Ends(word) => {
+                last_word = word;
+                &last_word
+            }
+        };
         let OneScript { runner, seq, call, writes, then, .. } = *self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);
@@ -72,15 +77,10 @@ impl OneScript {
     }
 
     /// The node did not serve its slot: nothing was executed.
-    fn go_elsewhere(self: Box<Self>, pause: Duration) {
-        self.runner.session.hold_back();
-        if pause.is_zero() {
-            return self.send_again();
-        }
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(pause).await;
-            self.send_again();
-        });
+    fn go_elsewhere(self: Box<Self>, pause: Duration, last_word: Bytes) {
+        let (Runner { session, worker, .. }, seq) = (self.runner.clone(), self.seq);
+        let send = Box::new(|_: &_| self.send_again());
+        session.displace(&worker, Displaced { seq, pause, replies: vec![last_word], send });
     }
 
     /// Whether what it writes is known by pushes alone.

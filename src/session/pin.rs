@@ -288,6 +288,10 @@ impl Session {
             let subscriber =
                 !st.identity.resp3 && (pin.link.pinned.subscriptions() > 0 || pin.subscribing > 0);
             let stays_here = matches!(local, Local::Quit | Local::Reset);
+            // Replies will say whether it is a subscriber's.
+            if pin.subscribing > 0 && !pin.in_multi && waiting && !stays_here && !st.identity.resp3 {
+                return Step::Again(Park::Until(st.next_seq()));
+            }
             let needs_link = matches!(local, Local::ClientTrackinginfo | Local::ClientGetredir);
             if pin.in_multi && !stays_here {
                 return match self.queue_local(worker, st, request, row, local) {

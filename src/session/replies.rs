@@ -1,6 +1,7 @@
 //! Replies in the order of their requests, whatever answered them: what has come to its turn is written, what came before it
 //! is kept.
 
+use std::cell::RefMut;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -62,6 +63,17 @@ impl Session {
                 st.queue[at].what = st.early.keep(frame);
             }
         }
+        self.was_answered(worker, st, seq);
+    }
+
+    /// Sends on what waits for the reply of this request.
+    fn was_answered(self: &Rc<Self>, worker: &Rc<Worker>, mut st: RefMut<'_, State>, seq: u64) {
+        if let Some(course) = &mut st.course
+            && course.displaced.was_under_way(seq)
+        {
+            drop(st);
+            self.send_displaced(worker);
+        }
     }
 
     /// The reply of a request will not come.
@@ -78,6 +90,7 @@ impl Session {
                     place.what = Waits::Close;
                 }
                 self.settle(worker, &mut st);
+                self.was_answered(worker, st, seq);
             }
         }
     }

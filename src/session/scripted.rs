@@ -24,7 +24,7 @@ use crate::resp;
 use crate::shared::{Place, Places};
 use crate::state::presence::hints;
 use crate::state::{self, Call, Known, Naming, lock, presence, ratelimit, session, throttle};
-use crate::upstream::{Detour, Expect, Failure, Frame, PinnedExpect};
+use crate::upstream::{Detour, Expect, Failure, Frame, Link, PinnedExpect};
 use crate::worker::{Home, Worker};
 
 /// What the daemon keeps up for a session, and ends with it.
@@ -48,7 +48,12 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) async fn call(&self, call: &Call) -> Result<Bytes, Failure> {
-        self.worker.call(&self.home, call).await
+        let sent = |link: &Rc<Link>| {
+            if call.script.writes() {
+                self.session.wrote_on(link);
+            }
+        };
+        self.worker.call_telling(&self.home, call, &sent).await
     }
 
     /// Sends calls that nobody waits for.
@@ -216,11 +221,13 @@ impl Session {
         st.lanes.here.note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
-            st.lanes.note_written(&link);
         } else if let (Then::Validated(_), Some(cache), Some(key)) =
             (&then, &worker.shared.cache, call.keys().next())
         {
             st.lanes.note_passing(st.head, seq, &[cache.stamps.stripe(worker.shared.hash(key))]);
+        }
+        if call.script.writes() {
+            st.lanes.note_written(&link);
         }
         worker.metrics.forwarded.add(1);
         let known = Worker::knows_script(&link, &call);

@@ -12,7 +12,7 @@ use super::pin::PinnedReply;
 use super::scripted::Scripted;
 use super::{Park, ReplyMode, Session, State, Waits};
 use crate::cache::StripeSet;
-use crate::command::{self, Effect, Group, Local, Route, Row};
+use crate::command::{self, Effect, Group, Local, Route, Row, Slots};
 use crate::resp::{self, RequestScan, RequestScanner};
 use crate::upstream::{
     self, Aftermath, Credentials, Detour, Element, Expect, Frames, Gathering, Link, PinnedExpect, send_block,
@@ -133,6 +133,7 @@ impl Session {
         let mut stripes = Vec::new();
         let mut unknown = false;
         let mut at = 0;
+        let mut slot = None;
         loop {
             let RequestScan::Complete { len } = scanner.scan(&rest[at..], &st.limits) else { return None };
             let args = resp::Args::new(&rest[at..at + len], scanner.ranges());
@@ -144,6 +145,14 @@ impl Session {
             }
             if !row.fits_shared_block() || worker.is_denied(row.index()) || block.lens.len() > BLOCK_LEN_MAX {
                 return None;
+            }
+            if worker.shared.l2.cluster.is_some() {
+                match row.slots(&args) {
+                    Slots::None => {}
+                    Slots::One(other) if *slot.get_or_insert(other) == other => {}
+                    // Command by command it is refused where Redis refuses it.
+                    Slots::One(_) | Slots::Many(_) => return None,
+                }
             }
             block.scripts |= row.route == Route::Script;
             let effect = row.effect_of(&args);

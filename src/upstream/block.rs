@@ -9,10 +9,11 @@ use bytes::Bytes;
 
 use super::link::Link;
 use super::pending::{Asker, Expect, Failure, Frame};
-use super::redirects::Detour;
+use super::redirects::{Detour, Way};
 use super::{LinkSet, Purpose};
 use crate::cache::StripeSet;
 use crate::command::Group;
+use crate::session::Displaced;
 use crate::worker::Worker;
 
 pub struct Block {
@@ -52,18 +53,15 @@ pub(super) fn block_reply(
             return;
         }
     }
-    let elsewhere = block.borrow_mut().must_go_elsewhere(worker, link);
-    if let Some(pause) = elsewhere {
-        let asker = block.borrow().asker.clone();
-        asker.session.hold_back();
-        tokio::task::spawn_local(go_elsewhere(
-            worker.clone(),
-            block.clone(),
-            link.purpose,
-            link.resp3,
-            pause,
-        ));
-        return;
+    let pause = block.borrow_mut().must_go_elsewhere(worker, link);
+    if let Some(pause) = pause {
+        let (Asker { session, seq }, replies) = {
+            let mut block = block.borrow_mut();
+            (block.asker.clone(), std::mem::take(&mut block.replies))
+        };
+        let (block, purpose, resp3) = (block.clone(), link.purpose, link.resp3);
+        let send = Box::new(move |worker: &Rc<Worker>| go_elsewhere(worker, &block, purpose, resp3));
+        return session.displace(worker, Displaced { seq, pause, replies, send });
     }
     let (first, replies, writes, reads) = {
         let mut block = block.borrow_mut();
@@ -85,28 +83,19 @@ pub(super) fn block_reply(
     }
 }
 
-async fn go_elsewhere(
-    worker: Rc<Worker>,
-    block: Rc<RefCell<Block>>,
-    purpose: Purpose,
-    resp3: bool,
-    pause: Duration,
-) {
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
-    }
+fn go_elsewhere(worker: &Rc<Worker>, block: &Rc<RefCell<Block>>, purpose: Purpose, resp3: bool) {
     let links = {
         let block = block.borrow();
-        block.detour.links(&worker, &block.whole, block.slot)
+        block.detour.links(worker, &block.whole, block.slot)
     };
-    match links.and_then(|links| links.of_purpose(&worker, purpose, resp3)) {
+    match links.and_then(|links| links.of_purpose(worker, purpose, resp3)) {
         Ok(link) => {
             block.borrow().asker.session.wrote_on(&link);
-            send_block(&worker, &link, &block);
+            send_block(worker, &link, block);
         }
         Err(failure) => {
             let len = block.borrow().wires.len();
-            (0..len).for_each(|_| block_failed(&worker, &block, failure.clone()));
+            (0..len).for_each(|_| block_failed(worker, block, failure.clone()));
         }
     }
 }
@@ -124,13 +113,22 @@ pub(super) fn block_failed(worker: &Rc<Worker>, block: &Rc<RefCell<Block>>, fail
 }
 
 impl Block {
+    /// After which pause; what a client is not to see is taken out of the replies.
     fn must_go_elsewhere(&mut self, worker: &Worker, link: &Link) -> Option<Duration> {
         // Whatever its elements say: it was executed.
         if !self.replies.last()?.starts_with(b"-") {
             return None;
         }
-        let pause = self.replies.iter().find_map(|reply| self.detour.follows(worker, link, reply))?;
-        self.replies.clear();
-        Some(pause)
+        for reply in &mut self.replies {
+            match self.detour.follows(worker, link, reply) {
+                Way::Stands => {}
+                Way::Elsewhere(pause, last_word) => {
+                    *reply = last_word;
+                    return Some(pause);
+                }
+                Way::Ends(last_word) => *reply = last_word,
+            }
+        }
+        None
     }
 }

@@ -7,18 +7,23 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::link::{Kept, Link};
-use super::pending::{Expect, Failure, Frame, Pending};
+use super::pending::{Asker, Expect, Failure, Frame, Pending};
 use super::{FillEach, LinkSet, Purpose, replies};
 use crate::clock::Moment;
 use crate::command::{self, Group};
 use crate::config::{Address, Endpoint};
+use crate::session::Displaced;
 use crate::worker::Worker;
 
-/// So often a request is sent to another node before its client gets an error.
-const REDIRECTS_MAX: u8 = 16;
-/// How long a slot may be unserved, or its keys be divided, before the client learns of it.
+/// How long a request is sent to and fro, a slot may be unserved, or its keys be divided, before the client learns of it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Nodes that send a request to each other more often than that do not know better yet: it waits.
+const HASTE_MAX: u32 = 4;
+
+/// Instead of a redirection, which is no client's business.
+const ON_ITS_WAY: &[u8] =
+    b"-TRYAGAIN the hash slot of the request is on its way between nodes: repeat the request\r\n";
 
 pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
@@ -120,6 +125,12 @@ impl Link {
     }
 }
 
+/// What a client is told of a request that no node serves in time: this reply, if it does not name a node.
+fn last_word(frame: &[u8]) -> Bytes {
+    let names_a_node = frame.starts_with(b"-MOVED ") || frame.starts_with(b"-ASK ");
+    if names_a_node { Bytes::from_static(ON_ITS_WAY) } else { Bytes::copy_from_slice(frame) }
+}
+
 /// A reply that is an error: a request that this node did not serve is sent elsewhere, or read anew by whoever waits for it.
 /// Gives one back whose reply stands.
 pub(super) fn follow(
@@ -147,18 +158,23 @@ pub(super) fn follow(
     }
     if link.purpose == Purpose::Script || matches!(pending.expect, Expect::WriteUnknown(..)) {
         let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
-        if redirect == Redirect::Later && !frame.starts_with(b"-MOVED") && !frame.starts_with(b"-ASK") {
+        let can_be_verified =
+            [&b"-MOVED "[..], b"-ASK ", b"-TRYAGAIN "].iter().any(|word| frame.starts_with(word));
+        if !can_be_verified {
             return Some(pending);
         }
         let Some(again) = Again::of(link, &mut pending) else { return Some(pending) };
-        let doubted = Doubted { again, redirect, reply: Bytes::copy_from_slice(frame) };
+        let is_divided = frame.starts_with(b"-TRYAGAIN ");
+        let doubted = Doubted { again, redirect, is_divided, reply: Bytes::copy_from_slice(frame) };
         tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
         return None;
     }
     let Some(redirect) = link.redirect(worker, frame) else { return Some(pending) };
     let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
-    let Some(pause) = again.detour.turn(worker, redirect) else { return Some(pending) };
-    Displaced::of(link, pending, again).go(worker, pause);
+    match again.detour.turn(worker, redirect) {
+        Some(pause) => Elsewhere::of(link, pending, again).go(worker, pause, last_word(frame)),
+        None => replies::hand_over(worker, link, pending, Frame::Owned(last_word(frame))),
+    }
     None
 }
 
@@ -166,16 +182,19 @@ pub(super) fn follow(
 struct Doubted {
     again: Again,
     redirect: Redirect,
+    /// Some of its keys are on one node, some on the other.
+    is_divided: bool,
     reply: Bytes,
 }
 
 /// A script, and whatever else the table does not know, can answer with an error of its own that reads like a redirection,
 /// after it has written. Nothing was executed only if the nodes themselves say that this one does not serve the slot.
 async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pending, doubted: Doubted) {
-    let Doubted { mut again, redirect, reply } = doubted;
+    let Doubted { mut again, redirect, is_divided, mut reply } = doubted;
     let node = &link.set.upstream;
-    if let Some(asker) = pending.expect.asker() {
-        asker.session.hold_back();
+    let asker = pending.expect.asker().cloned();
+    if let Some(asker) = &asker {
+        asker.session.doubt(asker.seq);
     }
     let whole = worker.whole_of(node);
     let cluster = whole.as_ref().and_then(|whole| whole.remote.cluster.as_ref());
@@ -183,19 +202,27 @@ async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pendin
         cluster.look_again().await;
         let topology = cluster.topology();
         let serves = topology.owner(slot).is_some_and(|owner| owner.number == node.remote.number);
-        if (!serves || topology.is_unstable(slot))
-            && let Some(pause) = again.detour.turn(&worker, redirect)
-        {
-            return Displaced::of(&link, pending, again).go(&worker, pause);
+        let is_unstable = topology.is_unstable(slot);
+        if is_unstable || !serves && !is_divided {
+            match again.detour.turn(&worker, redirect) {
+                Some(pause) => {
+                    let last_word = last_word(&reply);
+                    return Elsewhere::of(&link, pending, again).go(&worker, pause, last_word);
+                }
+                None => reply = last_word(&reply),
+            }
         }
     }
     replies::hand_over(&worker, &link, pending, Frame::Owned(reply));
+    if let Some(asker) = asker {
+        asker.session.believe(&worker, asker.seq);
+    }
 }
 
 /// The way of requests that the daemon keeps by itself, from node to node.
 pub struct Detour {
     since: Moment,
-    redirects: u8,
+    redirects: u32,
     /// It was sent there for this time only.
     asked: Option<Address>,
 }
@@ -229,32 +256,42 @@ impl Detour {
         }
     }
 
-    /// Whether the reply sends the request elsewhere, and after which pause. `None`: the reply stands.
-    pub fn follows(&mut self, worker: &Worker, link: &Link, frame: &[u8]) -> Option<Duration> {
-        let redirect = link.redirect(worker, frame)?;
-        self.turn(worker, redirect)
+    /// Whether the reply sends the request elsewhere.
+    pub fn follows(&mut self, worker: &Worker, link: &Link, frame: &[u8]) -> Way {
+        let Some(redirect) = link.redirect(worker, frame) else { return Way::Stands };
+        match self.turn(worker, redirect) {
+            Some(pause) => Way::Elsewhere(pause, last_word(frame)),
+            None => Way::Ends(last_word(frame)),
+        }
     }
 
-    /// `None`: it was sent to and fro for long enough.
+    /// After which pause it goes on. `None`: it was sent to and fro for long enough.
     fn turn(&mut self, worker: &Worker, redirect: Redirect) -> Option<Duration> {
         self.redirects += 1;
-        if self.redirects > REDIRECTS_MAX || Moment::now().since(self.since) > PATIENCE {
+        if Moment::now().since(self.since) > PATIENCE {
             return None;
         }
-        self.asked = None;
-        match redirect {
-            Redirect::Moved { .. } => Some(Duration::ZERO),
-            Redirect::Ask { to, .. } => {
-                self.asked = Some(to);
-                Some(Duration::ZERO)
-            }
-            Redirect::Later => Some(worker.jitter(PAUSE)),
-        }
+        let waits = redirect == Redirect::Later || self.redirects > HASTE_MAX;
+        self.asked = match redirect {
+            Redirect::Ask { to, .. } => Some(to),
+            _ => None,
+        };
+        Some(if waits { worker.jitter(PAUSE) } else { Duration::ZERO })
     }
 }
 
+/// What follows from a reply for a request that the daemon keeps by itself.
+pub enum Way {
+    /// The reply is the request's own.
+    Stands,
+    /// The request was not executed, and goes elsewhere after this pause; that is what it is answered if it cannot.
+    Elsewhere(Duration, Bytes),
+    /// It was not executed, and that is its answer.
+    Ends(Bytes),
+}
+
 /// A request between two nodes.
-struct Displaced {
+struct Elsewhere {
     expect: Expect,
     group: Group,
     again: Again,
@@ -264,18 +301,18 @@ struct Displaced {
     resp3: bool,
 }
 
-impl Displaced {
-    fn of(link: &Link, pending: Pending, again: Again) -> Displaced {
+impl Elsewhere {
+    fn of(link: &Link, pending: Pending, again: Again) -> Elsewhere {
         let Pending { expect, group, .. } = pending;
-        Displaced { expect, group, again, from: link.set.clone(), purpose: link.purpose, resp3: link.resp3 }
+        Elsewhere { expect, group, again, from: link.set.clone(), purpose: link.purpose, resp3: link.resp3 }
     }
 
-    fn go(self, worker: &Rc<Worker>, pause: Duration) {
-        if let Some(asker) = self.expect.asker() {
-            asker.session.hold_back();
-        }
-        if pause.is_zero() {
-            return self.send(worker);
+    fn go(self, worker: &Rc<Worker>, pause: Duration, last_word: Bytes) {
+        // What decides how a session goes on has no place among its requests.
+        let asker = self.expect.asker().filter(|asker| asker.seq != u64::MAX).cloned();
+        if let Some(Asker { session, seq }) = asker {
+            let send = Box::new(|worker: &Rc<Worker>| self.send(worker));
+            return session.displace(worker, Displaced { seq, pause, replies: vec![last_word], send });
         }
         let worker = worker.clone();
         tokio::task::spawn_local(async move {
@@ -285,7 +322,7 @@ impl Displaced {
     }
 
     fn send(self, worker: &Rc<Worker>) {
-        let Displaced { expect, group, again, from, purpose, resp3 } = self;
+        let Elsewhere { expect, group, again, from, purpose, resp3 } = self;
         let links = match worker.whole_of(&from.upstream) {
             Some(whole) => again.detour.links(worker, &whole.set(&from.user, from.db), again.slot()),
             None => Ok(from),

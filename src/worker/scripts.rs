@@ -13,7 +13,7 @@ use crate::command::Group;
 use crate::memory::{Caller, Engine};
 use crate::resp;
 use crate::state::{Call, Known};
-use crate::upstream::{Detour, Expect, Failure, Link, LinkSet};
+use crate::upstream::{Detour, Expect, Failure, Link, LinkSet, Way};
 
 /// The lowest bits of a caller's number are its worker's.
 pub const CALLER_WORKER_BITS: u32 = 16;
@@ -104,13 +104,23 @@ impl Worker {
     /// Runs a script where its kind lives, and waits for its reply. Before it is handed over, L1 shows nothing from before
     /// the script any more.
     pub async fn call(self: &Rc<Self>, home: &Home, call: &Call) -> Result<Bytes, Failure> {
+        self.call_telling(home, call, &|_| {}).await
+    }
+
+    /// The same; `sent` learns where in the sessions' Redis it goes.
+    pub async fn call_telling(
+        self: &Rc<Self>,
+        home: &Home,
+        call: &Call,
+        sent: &dyn Fn(&Rc<Link>),
+    ) -> Result<Bytes, Failure> {
         let links = match home {
             Home::Engine { engine, db } => return Ok(self.call_embedded(engine, *db, call)),
             Home::Masters(sets) => return self.call_masters(sets, call).await,
             Home::Redis(links) => links,
         };
         let writes = if links.upstream.remote.is_cached { self.stripes_of(call) } else { StripeSet::None };
-        let outcome = self.call_where_it_is_served(links, call).await;
+        let outcome = self.call_where_it_is_served(links, call, sent).await;
         match writes.is_unknown() {
             true => self.barrier().await,
             false => self.bump(&writes),
@@ -124,11 +134,15 @@ impl Worker {
         self: &Rc<Self>,
         links: &Rc<LinkSet>,
         call: &Call,
+        sent: &dyn Fn(&Rc<Link>),
     ) -> Result<Bytes, Failure> {
         let mut detour = Detour::new(self.now());
         let mut with_text = false;
         loop {
             let link = detour.links(self, links, call.slot())?.plain(self, false)?;
+            if links.upstream.remote.is_l2 {
+                sent(&link);
+            }
             detour.ask(self, &link);
             let known = if with_text { Known::No } else { Worker::knows_script(&link, call) };
             let frame = self.reply_of(&link, call, known).await?;
@@ -137,8 +151,9 @@ impl Worker {
                 continue;
             }
             match detour.follows(self, &link, &frame) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Ok(frame),
+                Way::Stands => return Ok(frame),
+                Way::Ends(last_word) => return Ok(last_word),
+                Way::Elsewhere(pause, _) => tokio::time::sleep(pause).await,
             }
         }
     }

@@ -4,6 +4,7 @@
 mod support;
 
 mod load;
+mod order;
 
 use std::time::{Duration, Instant};
 
@@ -90,9 +91,29 @@ fn wait_asks_every_node_that_the_session_has_written_to() {
         let daemon = Daemon::start_with(&cluster.url(), &[("MADCACHE_CACHE_L1", l1)]).ready();
         for node in 0..3 {
             let key = cluster.key_of(node, "key");
-            for write in [&["SET", &key, "v"][..], &["FLUSHALL"]] {
+            let elsewhere = cluster.key_of((node + 1) % 3, "key");
+            let set: &[&str] = &["SET", &key, "v"];
+            let name = |prefix: &str| {
+                let mut names = (0..).map(|number: u32| number.to_string());
+                let is_here = |name: &String| cluster.owner(cluster.slot(&format!("{prefix}{name}"))) == node;
+                names.find(is_here).unwrap()
+            };
+            let [lock, subject, channel] = ["lock:", "ratelimit:user:", ""].map(name);
+            let writes: [&[&[&str]]; 7] = [
+                &[set],
+                &[&["FLUSHALL"]],
+                &[&["LOCK.ACQUIRE", &lock, "100000"]],
+                &[&["RATELIMIT.CHECK", "user", &subject, "LIMIT", "5", "WINDOW", "1000"]],
+                &[&["PRESENCE.JOIN", &channel, "ann", "laptop"]],
+                &[set, &["WATCH", &elsewhere]],
+                &[&["HELLO", "3"], &["SUBSCRIBE", "channel"], set],
+            ];
+            for write in writes {
                 let mut client = daemon.client();
-                assert_eq!(client.text(write), "+OK");
+                for words in write {
+                    let reply = client.text(words);
+                    assert!(!reply.starts_with('-'), "{words:?}: {reply}");
+                }
                 cluster.stop(node);
                 client.send(&["WAIT", "0", "10"]);
                 client.expect_silence(Duration::from_millis(200));

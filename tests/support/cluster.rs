@@ -1,5 +1,7 @@
 //! A real Redis Cluster, and what an operator does to it: ends and restarts nodes, fails over, moves slots.
 
+use std::time::{Duration, Instant};
+
 use madcache::resp::{Value, parse};
 
 use super::{Client, Redis, eventually, free_port};
@@ -172,8 +174,17 @@ impl RedisCluster {
     /// This replica takes the place of its master: `[]` after an agreement of both, else `["FORCE"]` or `["TAKEOVER"]`.
     /// Comes back when all nodes know.
     pub fn fail_over_to(&self, replica: usize, how: &[&str]) {
-        self.must(replica, &[&["CLUSTER", "FAILOVER"], how].concat());
-        eventually("the replica is master", || self.is_master(replica));
+        let request = [&["CLUSTER", "FAILOVER"], how].concat();
+        self.must(replica, &request);
+        // Redis gives up, and says so in its log only, where the replica was not level with its master within 5 seconds.
+        let mut asked = Instant::now();
+        eventually("the replica is master", || {
+            if asked.elapsed() > Duration::from_secs(6) {
+                self.client(replica).text(&request);
+                asked = Instant::now();
+            }
+            self.is_master(replica)
+        });
         self.settle();
     }
 
@@ -246,6 +257,11 @@ impl RedisCluster {
     /// All of it.
     pub fn move_slot(&self, slot: u16, to: usize) {
         self.begin_move(slot, to);
+        self.finish_move(slot, to);
+    }
+
+    /// What is left to do behind `begin_move`.
+    pub fn finish_move(&self, slot: u16, to: usize) {
         while self.move_keys(slot, to, 100) > 0 {}
         self.end_move(slot, to);
     }

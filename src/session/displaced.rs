@@ -1,0 +1,190 @@
+//! Before a cluster: requests that a node did not serve, until they are on their way to another one. Those of a session go one
+//! after the other, each behind the reply of the one before it: sent all at once, one of them could find its slot served
+//! and another, sent earlier, not yet.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Session, State, Waits};
+use crate::upstream::Frame;
+use crate::worker::Worker;
+
+/// Sends a request anew.
+pub type Again = Box<dyn FnOnce(&Rc<Worker>)>;
+
+/// A request, or a MULTI block, that was not executed where it was sent.
+pub struct Displaced {
+    /// The place of the first request in the session's queue.
+    pub seq: u64,
+    /// How long it waits before it goes. Not at once: the node would not say where it is served.
+    pub pause: Duration,
+    /// The replies, one for each place: the client's where it cannot be sent again.
+    pub replies: Vec<Bytes>,
+    pub send: Again,
+}
+
+impl Displaced {
+    fn last(&self) -> u64 {
+        self.seq + self.replies.len() as u64 - 1
+    }
+}
+
+/// Those of a session.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// In the order in which the client sent them.
+    waiting: VecDeque<Displaced>,
+    /// The last place of the one that is on its way.
+    under_way: Option<u64>,
+    /// Of these it is not known yet whether they were executed.
+    doubted: Vec<u64>,
+}
+
+impl Queue {
+    /// Whether this place, which has its reply now, was the one that others waited for.
+    pub(super) fn was_under_way(&mut self, seq: u64) -> bool {
+        self.under_way.take_if(|last| *last == seq).is_some()
+    }
+
+    fn next(&mut self) -> Option<Displaced> {
+        let first = self.waiting.front()?.seq;
+        if self.under_way.is_some() || self.doubted.iter().any(|seq| *seq < first) {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.under_way = Some(next.last());
+        Some(next)
+    }
+}
+
+impl State {
+    /// Whether a request of the same slot that was sent later has been answered, where one of them writes.
+    fn was_overtaken(&self, displaced: &Displaced) -> bool {
+        let Some(at) = displaced.seq.checked_sub(self.head).map(|at| at as usize) else { return false };
+        let Some(uses) = self.queue.get(at).map(|place| place.uses) else { return false };
+        let later = self.queue.iter().skip(at + displaced.replies.len());
+        let mut answered = later.filter(|place| matches!(place.what, Waits::Ready(_) | Waits::Early(_)));
+        answered.any(|place| place.uses.meets(uses))
+    }
+}
+
+/// Which slot a request uses, and whether it only reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Uses(u16);
+
+impl Uses {
+    const READS: u16 = 1 << 15;
+
+    pub(super) const NOTHING: Uses = Uses(u16::MAX);
+
+    pub(super) fn of(slot: u16) -> Uses {
+        Uses(slot)
+    }
+
+    #[must_use]
+    pub(super) fn only_reading(self) -> Uses {
+        Uses(self.0 | Uses::READS)
+    }
+
+    fn meets(self, other: Uses) -> bool {
+        let slot = |uses: Uses| uses.0 & !Uses::READS;
+        let reads = |uses: Uses| uses.0 & Uses::READS != 0;
+        self != Uses::NOTHING && slot(self) == slot(other) && !(reads(self) && reads(other))
+    }
+}
+
+impl Session {
+    /// Whether this request was executed is being found out: what was sent behind it does not go ahead of it.
+    pub fn doubt(&self, seq: u64) {
+        let mut st = self.state.borrow_mut();
+        let until = st.next_seq();
+        let course = st.course();
+        course.held_until = until;
+        course.displaced.doubted.push(seq);
+    }
+
+    /// It was executed; or it is `displaced`.
+    pub fn believe(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64) {
+        self.state.borrow_mut().course().displaced.doubted.retain(|doubted| *doubted != seq);
+        self.send_displaced(worker);
+    }
+
+    /// Sends a request anew that a node did not serve, in its turn. What the client sends from here on stays behind it.
+    pub fn displace(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
+        {
+            let mut st = self.state.borrow_mut();
+            if st.closed {
+                return;
+            }
+            let until = st.next_seq();
+            let course = st.course();
+            course.held_until = until;
+            let queue = &mut course.displaced;
+            queue.doubted.retain(|doubted| *doubted != displaced.seq);
+            queue.was_under_way(displaced.last());
+            let at = queue.waiting.partition_point(|other| other.seq < displaced.seq);
+            queue.waiting.insert(at, displaced);
+        }
+        self.send_displaced(worker);
+    }
+
+    /// Sends the next one, if it may go.
+    pub(super) fn send_displaced(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let next = self.state.borrow_mut().course.as_mut().and_then(|course| course.displaced.next());
+        let Some(next) = next else { return };
+        if next.pause.is_zero() {
+            return (next.send)(worker);
+        }
+        let (session, worker) = (self.clone(), worker.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(next.pause).await;
+            worker.tick_clock();
+            let overtaken = {
+                let st = session.state.borrow();
+                if st.closed || st.closing {
+                    return;
+                }
+                st.was_overtaken(&next)
+            };
+            if !overtaken {
+                return (next.send)(&worker);
+            }
+            for (at, reply) in next.replies.into_iter().enumerate() {
+                session.answer(&worker, next.seq + at as u64, Frame::Owned(reply));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn displaced(seq: u64) -> Displaced {
+        Displaced { seq, pause: Duration::ZERO, replies: vec![Bytes::new()], send: Box::new(|_| {}) }
+    }
+
+    #[test]
+    fn one_is_under_way_and_none_goes_ahead_of_one_that_is_doubted() {
+        let mut queue = Queue::default();
+        queue.waiting.extend([displaced(3), displaced(4)]);
+        queue.doubted = vec![2];
+        assert!(queue.next().is_none());
+        queue.doubted.clear();
+        assert_eq!(queue.next().map(|next| next.seq), Some(3));
+        assert!(queue.next().is_none() && !queue.was_under_way(4));
+        assert!(queue.was_under_way(3));
+        queue.doubted = vec![5];
+        assert_eq!(queue.next().map(|next| next.seq), Some(4));
+    }
+
+    #[test]
+    fn uses_meet_in_one_slot_where_one_of_them_writes() {
+        let (writes, reads) = (Uses::of(7), Uses::of(7).only_reading());
+        assert!(writes.meets(writes) && writes.meets(reads) && reads.meets(writes));
+        assert!(!reads.meets(reads) && !writes.meets(Uses::of(8)) && !Uses::NOTHING.meets(Uses::NOTHING));
+    }
+}

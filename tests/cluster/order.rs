@@ -1,0 +1,276 @@
+//! What a client sends in one go has the effects that it has one command after the other, wherever its nodes send it.
+
+use std::time::Duration;
+
+use crate::support::cluster::RedisCluster;
+use crate::support::{self, Client, Daemon, eventually};
+
+/// Sends all of it at once.
+fn batch(client: &mut Client, commands: &[&[&str]]) -> Vec<String> {
+    let bytes: Vec<u8> = commands.iter().flat_map(|words| support::encode(words)).collect();
+    client.send_raw(&bytes).unwrap();
+    let reply = |_: &_| String::from_utf8_lossy(&client.read_frame()).trim_end().to_owned();
+    commands.iter().map(reply).collect()
+}
+
+fn list(client: &mut Client, key: &str) -> Vec<String> {
+    let reply = client.text(&["LRANGE", key, "0", "-1"]);
+    reply.split("\r\n").skip(1).filter(|line| !line.starts_with('$')).map(str::to_owned).collect()
+}
+
+/// A slot of this node that the key is not in.
+fn another_slot(cluster: &RedisCluster, key: &str) -> u16 {
+    let slot = cluster.slot(key);
+    [slot + 1, slot - 1].into_iter().find(|other| cluster.owner(*other) == cluster.owner(slot)).unwrap()
+}
+
+#[test]
+fn a_batch_is_executed_in_its_order_where_the_cluster_was_down() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let key = cluster.key_of(0, "list");
+    let missing = another_slot(&cluster, &key).to_string();
+    for round in 0..3 {
+        assert_eq!(cluster.client(0).text(&["CLUSTER", "DELSLOTS", &missing]), "+OK");
+        eventually("the node is down", || {
+            cluster.client(0).text(&["CLUSTER", "INFO"]).contains("cluster_state:fail")
+        });
+        let numbers: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+        let pushes: Vec<[&str; 3]> = numbers.iter().map(|number| ["RPUSH", &key, number]).collect();
+        let bytes: Vec<u8> = pushes.iter().flat_map(|words| support::encode(words)).collect();
+        client.send_raw(&bytes).unwrap();
+        client.expect_silence(Duration::from_millis(100));
+        assert_eq!(cluster.client(0).text(&["CLUSTER", "ADDSLOTS", &missing]), "+OK");
+        for number in 1..=30 {
+            assert_eq!(*client.read_frame(), *format!(":{number}\r\n").as_bytes(), "round {round}");
+        }
+        assert_eq!(list(&mut client, &key), numbers, "round {round}");
+        assert_eq!(client.text(&["DEL", &key]), ":1");
+    }
+}
+
+#[test]
+fn a_batch_is_executed_in_its_order_while_its_slot_moves() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    for round in 0..4 {
+        let [key, value] = ["list", "value"].map(|name| format!("{{round:{round}}}{name}"));
+        let script = "return redis.call('RPUSH', KEYS[1], ARGV[1])";
+        let pushes: [&[&str]; 8] = [
+            &["RPUSH", &key, "1"],
+            &["MULTI"],
+            &["RPUSH", &key, "2"],
+            &["EXEC"],
+            &["RPUSH", &key, "3"],
+            &["EVAL", script, "1", &key, "4"],
+            &["LPUSHX", &key, "0"],
+            &["RPUSH", &key, "5"],
+        ];
+        let sets: [&[&str]; 7] = [
+            &["SET", &value, "new"],
+            &["MULTI"],
+            &["GET", &value],
+            &["DEL", &value],
+            &["EXEC"],
+            &["SET", &value, "newest"],
+            &["GET", &value],
+        ];
+        let slot = cluster.slot(&key);
+        let to = (cluster.owner(slot) + 1) % 3;
+        cluster.begin_move(slot, to);
+        for state in ["its keys are elsewhere", "it has moved"] {
+            assert_eq!(batch(&mut client, &pushes)[4..], [":3", ":4", ":5", ":6"], "{state}");
+            assert_eq!(list(&mut client, &key), ["0", "1", "2", "3", "4", "5"], "{state}");
+            let replies = batch(&mut client, &sets);
+            assert_eq!(replies[4..], ["*2\r\n$3\r\nnew\r\n:1", "+OK", "$6\r\nnewest"], "{state}");
+            assert_eq!(client.text(&["UNLINK", &key, &value]), ":2");
+            if state.starts_with("its") {
+                // The daemon learns it from the first of the next batch.
+                cluster.end_move(slot, to);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_overtakes_a_request_whose_keys_are_on_two_nodes() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    for round in 0..4 {
+        let [a, b] = ["a", "b"].map(|name| format!("{{keys:{round}}}{name}"));
+        let slot = cluster.slot(&a);
+        let to = (cluster.owner(slot) + 1) % 3;
+        let mut client = daemon.client();
+        assert_eq!(client.text(&["SET", &a, "there"]), "+OK");
+        cluster.begin_move(slot, to);
+        let sets: [&[&str]; 3] =
+            [&["MSET", &a, "first", &b, "first"], &["SET", &a, "second"], &["SET", &b, "second"]];
+        let bytes: Vec<u8> = sets.iter().flat_map(|words| support::encode(words)).collect();
+        client.send_raw(&bytes).unwrap();
+        if round % 2 == 0 {
+            cluster.finish_move(slot, to);
+        }
+        // What was sent behind it has been executed: it is not any more, unless it was before.
+        let reply = String::from_utf8_lossy(&client.read_frame()).into_owned();
+        assert!(reply.starts_with("-TRYAGAIN ") || reply == "+OK\r\n", "{reply}");
+        assert_eq!(*client.read_frame(), *b"+OK\r\n");
+        assert_eq!(*client.read_frame(), *b"+OK\r\n");
+        for key in [&a, &b] {
+            assert_eq!(client.text(&["GET", key]), "second", "round {round}");
+        }
+        // Alone it waits until its keys are together.
+        if round % 2 == 1 {
+            client.send_raw(&support::encode(&["MGET", &a, &b])).unwrap();
+            cluster.finish_move(slot, to);
+            assert_eq!(*client.read_frame(), *b"*2\r\n$6\r\nsecond\r\n$6\r\nsecond\r\n");
+        }
+    }
+}
+
+#[test]
+fn no_client_is_sent_to_another_node() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let [here, there] = [0, 1].map(|node| cluster.key_of(node, "key"));
+    // A block with keys of two nodes.
+    let block: [&[&str]; 4] = [&["MULTI"], &["SET", &here, "v"], &["GET", &there], &["EXEC"]];
+    let replies = batch(&mut client, &block);
+    assert_eq!(replies[..2], ["+OK", "+QUEUED"]);
+    assert!(replies[2].starts_with("-CROSSSLOT ") && replies[3].starts_with("-EXECABORT "), "{replies:?}");
+    // Keys that are missing on both nodes of a slot that moves.
+    let slot = cluster.slot("{missing}");
+    cluster.begin_move(slot, (cluster.owner(slot) + 1) % 3);
+    let requests: [&[&str]; 3] = [
+        &["MGET", "{missing}a", "{missing}b"],
+        &["MSET", "{missing}a", "1", "{missing}b", "2"],
+        &["EVAL", "return redis.call('EXISTS', KEYS[1], KEYS[2])", "2", "{missing}a", "{missing}b"],
+    ];
+    for request in requests {
+        let reply = client.text(request);
+        assert!(reply.starts_with("-TRYAGAIN "), "{request:?}: {reply}");
+    }
+}
+
+#[test]
+fn an_error_of_a_divided_request_says_that_other_parts_were_executed() {
+    let mut cluster = RedisCluster::start(3);
+    cluster.at_every_master(&["ACL", "SETUSER", "app", "on", ">secret", "+@all"]);
+    cluster.at_every_master(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let [here, there] = [0, 1].map(|node| cluster.key_of(node, "key"));
+    let mut client = daemon.client();
+    assert_eq!(client.text(&["MSET", &here, "1", &there, "1"]), "+OK");
+    cluster.at_every_master(&["ACL", "SETUSER", "app", &format!("~{there}")]);
+    let mut app = daemon.client();
+    assert_eq!(app.text(&["AUTH", "app", "secret"]), "+OK");
+    let reply = app.text(&["DEL", &here, &there]);
+    assert!(reply.starts_with("-NOPERM ") && reply.contains("done in part"), "{reply}");
+    assert_eq!(client.text(&["EXISTS", &here, &there]), ":1");
+    cluster.kill(1);
+    eventually("a part is not sent", || {
+        let reply = client.text(&["MSET", &here, "2", &there, "2"]);
+        reply.contains("not sent") && reply.contains("done in part")
+    });
+    assert_eq!(client.text(&["GET", &here]), "2");
+}
+
+#[test]
+fn a_divided_request_stays_between_the_transactions_around_it() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let [a, b, c] = [0, 1, 2].map(|node| cluster.key_of(node, "key"));
+    let set: &[&str] = &["MSET", &b, "1", &c, "2", &a, "9"];
+    let beginnings: [&[&[&str]]; 4] = [
+        &[&["MULTI"], &["INCR", "{0}n"], &["DISCARD"]],
+        &[&["MULTI"], &["LLEN", &a], &["NOSUCH"], &["EXEC"]],
+        &[&["WATCH", &a], &["UNWATCH"]],
+        &[&["SUBSCRIBE", "channel"], &["UNSUBSCRIBE", "channel"]],
+    ];
+    for (round, beginning) in beginnings.iter().cycle().take(40).enumerate() {
+        assert_eq!(client.text(&["MSET", &a, "0", &b, "0", &c, "0"]), "+OK");
+        let transaction: [&[&str]; 4] = [set, &["MULTI"], &["GETSET", &a, "10"], &["EXEC"]];
+        let replies = batch(&mut client, &[beginning, &transaction[..]].concat());
+        assert_eq!(replies.last().unwrap(), "*1\r\n$1\r\n9", "round {round}: {replies:?}");
+        let watched: [&[&str]; 6] = [set, &["WATCH", &a], &["MULTI"], &["GET", &a], &["EXEC"], &["GET", &a]];
+        let replies = batch(&mut client, &[beginning, &watched[..]].concat());
+        assert_eq!(replies[replies.len() - 2..], ["*1\r\n$1\r\n9", "$1\r\n9"], "round {round}: {replies:?}");
+    }
+}
+
+#[test]
+fn transactions_of_different_slots_follow_each_other_in_one_batch() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let [a, b, c] = [0, 1, 2].map(|node| cluster.key_of(node, "key"));
+    let replies = batch(
+        &mut client,
+        &[
+            &["WATCH", &a],
+            &["MULTI"],
+            &["EXEC"],
+            &["MULTI"],
+            &["INCR", &b],
+            &["EXEC"],
+            &["WATCH", &c],
+            &["MULTI"],
+            &["INCR", &c],
+            &["EXEC"],
+            &["SUBSCRIBE", "channel"],
+            &["UNSUBSCRIBE", "channel"],
+            &["MULTI"],
+            &["INCR", &a],
+            &["EXEC"],
+        ],
+    );
+    assert_eq!(
+        [&replies[2], &replies[5], &replies[9], &replies[14]],
+        ["*0", "*1\r\n:1", "*1\r\n:1", "*1\r\n:1"]
+    );
+}
+
+#[test]
+fn the_whole_cluster_is_meant_beside_watched_keys_and_subscriptions() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let keys: Vec<String> = (0..30).map(|number| format!("key:{number}")).collect();
+    for beginning in [&["WATCH", "key:0"][..], &["SUBSCRIBE", "channel"]] {
+        keys.iter().for_each(|key| assert_eq!(client.text(&["SET", key, "v"]), "+OK"));
+        let mut busy = daemon.client();
+        busy.send(&["HELLO", "3"]);
+        busy.read_frame();
+        busy.send(beginning);
+        busy.read_frame();
+        let count = |reply: &[u8]| String::from_utf8_lossy(reply).matches("key:").count();
+        busy.send(&["KEYS", "*"]);
+        assert_eq!(count(&busy.read_frame()), 30, "{beginning:?}");
+        let mut scanned = 0;
+        let mut cursor = "0".to_owned();
+        loop {
+            busy.send(&["SCAN", &cursor, "COUNT", "100"]);
+            let reply = busy.read_frame();
+            scanned += count(&reply);
+            cursor = String::from_utf8_lossy(&reply).split("\r\n").nth(2).unwrap().to_owned();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(scanned, 30, "{beginning:?}");
+        let mut text = |words: &[&str]| busy.text(words);
+        assert_eq!(text(&["DBSIZE"]), ":30", "{beginning:?}");
+        assert_eq!(text(&["CLUSTER", "MYID"]), client.text(&["CLUSTER", "MYID"]), "{beginning:?}");
+        assert!(text(&["CLIENT", "TRACKING", "ON"]).starts_with("-ERR "), "{beginning:?}");
+        let sha = text(&["SCRIPT", "LOAD", "return 1"]);
+        for key in &keys[..3] {
+            assert_eq!(client.text(&["EVALSHA", &sha, "1", key]), ":1", "{beginning:?}");
+        }
+        assert_eq!(text(&["MSET", "key:1", "a", "key:2", "b"]), "+OK", "{beginning:?}");
+        assert_eq!(text(&["FLUSHALL"]), "+OK", "{beginning:?}");
+        assert_eq!(client.text(&["DBSIZE"]), ":0", "{beginning:?}");
+    }
+}
