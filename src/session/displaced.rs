@@ -61,6 +61,17 @@ impl Queue {
 }
 
 impl State {
+    fn next_displaced(&mut self) -> Option<Displaced> {
+        let end = self.next_seq();
+        let has_left = self.closed;
+        let queue = &mut self.course.as_mut()?.displaced;
+        // What a client has sent is executed, though it has left; but not behind a request whose outcome is unknown.
+        if !has_left && queue.waiting.front().is_some_and(|first| first.seq >= end) {
+            queue.waiting.clear();
+        }
+        queue.next()
+    }
+
     /// Whether a request of the same slot that was sent later has been answered, where one of them writes.
     fn was_overtaken(&self, displaced: &Displaced) -> bool {
         let Some(at) = displaced.seq.checked_sub(self.head).map(|at| at as usize) else { return false };
@@ -116,9 +127,6 @@ impl Session {
     pub fn displace(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
         {
             let mut st = self.state.borrow_mut();
-            if st.closed {
-                return;
-            }
             let until = st.next_seq();
             let course = st.course();
             course.held_until = until;
@@ -133,27 +141,25 @@ impl Session {
 
     /// Sends the next one, if it may go.
     pub(super) fn send_displaced(self: &Rc<Self>, worker: &Rc<Worker>) {
-        let next = self.state.borrow_mut().course.as_mut().and_then(|course| course.displaced.next());
-        let Some(next) = next else { return };
-        if next.pause.is_zero() {
-            return (next.send)(worker);
+        let next = self.state.borrow_mut().next_displaced();
+        match next {
+            Some(next) if next.pause.is_zero() => (next.send)(worker),
+            Some(next) => self.send_after_pause(worker, next),
+            None => {}
         }
+    }
+
+    fn send_after_pause(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
         let (session, worker) = (self.clone(), worker.clone());
         tokio::task::spawn_local(async move {
-            tokio::time::sleep(next.pause).await;
+            tokio::time::sleep(displaced.pause).await;
             worker.tick_clock();
-            let overtaken = {
-                let st = session.state.borrow();
-                if st.closed || st.closing {
-                    return;
-                }
-                st.was_overtaken(&next)
-            };
+            let overtaken = session.state.borrow().was_overtaken(&displaced);
             if !overtaken {
-                return (next.send)(&worker);
+                return (displaced.send)(&worker);
             }
-            for (at, reply) in next.replies.into_iter().enumerate() {
-                session.answer(&worker, next.seq + at as u64, Frame::Owned(reply));
+            for (at, reply) in displaced.replies.into_iter().enumerate() {
+                session.answer(&worker, displaced.seq + at as u64, Frame::Owned(reply));
             }
         });
     }

@@ -164,7 +164,6 @@ impl Session {
             st.out.clear();
             st.input.clear();
             st.lanes.rest();
-            st.course = None;
             (st.pin.take(), st.embedded.take())
         };
         if let (Some(engine), Some(mut embedded)) = (&worker.shared.engine, embedded) {

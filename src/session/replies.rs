@@ -50,7 +50,7 @@ impl Session {
     pub fn answer(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, frame: Frame<'_>) {
         let mut st = self.state.borrow_mut();
         if st.closed || seq < st.head {
-            return;
+            return self.was_answered(worker, st, seq);
         }
         if seq == st.head {
             let mute = st.queue.pop_front().is_some_and(|place| place.mute);
@@ -83,7 +83,7 @@ impl Session {
             None => {
                 let mut st = self.state.borrow_mut();
                 if st.closed || seq < st.head {
-                    return;
+                    return self.was_answered(worker, st, seq);
                 }
                 let at = (seq - st.head) as usize;
                 if let Some(place) = st.queue.get_mut(at) {

@@ -47,6 +47,28 @@ fn a_batch_is_executed_in_its_order_where_the_cluster_was_down() {
         }
         assert_eq!(list(&mut client, &key), numbers, "round {round}");
         assert_eq!(client.text(&["DEL", &key]), ":1");
+        // So is one of a client that leaves, or that says that it is its last.
+        for last in [&[][..], &["QUIT"]] {
+            assert_eq!(cluster.client(0).text(&["CLUSTER", "DELSLOTS", &missing]), "+OK");
+            let mut leaving = daemon.client();
+            leaving.send_raw(&bytes).unwrap();
+            leaving.expect_silence(Duration::from_millis(50));
+            let stays = if last.is_empty() {
+                drop(leaving);
+                None
+            } else {
+                leaving.send(last);
+                Some(leaving)
+            };
+            assert_eq!(cluster.client(0).text(&["CLUSTER", "ADDSLOTS", &missing]), "+OK");
+            eventually("all of it is executed", || client.text(&["LLEN", &key]) == ":30");
+            assert_eq!(list(&mut client, &key), numbers, "round {round}, {last:?}");
+            assert_eq!(client.text(&["DEL", &key]), ":1");
+            if let Some(mut leaving) = stays {
+                assert!(leaving.read_to_end().ends_with(b":30\r\n+OK\r\n"));
+            }
+        }
+        eventually("nobody else is left but who asks", || daemon.stat("clients") == 2);
     }
 }
 
