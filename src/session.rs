@@ -51,7 +51,6 @@ use crate::net::{OutBuf, Stream};
 use crate::resp::{RequestLimits, RequestScanner};
 use crate::upstream::{LinkSet, User};
 use crate::worker::Worker;
-use displaced::Uses;
 use embedded::Embedded;
 use lanes::Lanes;
 use pin::Pin;
@@ -89,7 +88,8 @@ struct Place {
     what: Waits,
     /// CLIENT REPLY OFF or SKIP: the reply is not written.
     mute: bool,
-    uses: Uses,
+    /// Before a cluster: that of its keys.
+    slot: Option<u16>,
 }
 
 enum Waits {
@@ -150,8 +150,8 @@ struct State {
     identity: Identity,
     links: Rc<LinkSet>,
     lanes: Lanes,
-    /// Before a cluster: of the present request.
-    uses: Uses,
+    /// Before a cluster: that of the present request's keys.
+    slot: Option<u16>,
     pin: Option<Box<Pin>>,
     /// The session's way through a cluster, once it has one.
     course: Option<Box<Course>>,
@@ -200,7 +200,7 @@ impl State {
     fn take_place(&mut self, what: Waits) -> u64 {
         let seq = self.next_seq();
         let mute = self.is_mute();
-        self.queue.push_back(Place { what, mute, uses: self.uses });
+        self.queue.push_back(Place { what, mute, slot: self.slot });
         seq
     }
 

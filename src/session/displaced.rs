@@ -72,38 +72,13 @@ impl State {
         queue.next()
     }
 
-    /// Whether a request of the same slot that was sent later has been answered, where one of them writes.
+    /// Whether a request of the same slot that was sent later has been answered: what is executed now would be seen, or would
+    /// see, out of turn.
     fn was_overtaken(&self, displaced: &Displaced) -> bool {
         let Some(at) = displaced.seq.checked_sub(self.head).map(|at| at as usize) else { return false };
-        let Some(uses) = self.queue.get(at).map(|place| place.uses) else { return false };
-        let later = self.queue.iter().skip(at + displaced.replies.len());
-        let mut answered = later.filter(|place| matches!(place.what, Waits::Ready(_) | Waits::Early(_)));
-        answered.any(|place| place.uses.meets(uses))
-    }
-}
-
-/// Which slot a request uses, and whether it only reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Uses(u16);
-
-impl Uses {
-    const READS: u16 = 1 << 15;
-
-    pub(super) const NOTHING: Uses = Uses(u16::MAX);
-
-    pub(super) fn of(slot: u16) -> Uses {
-        Uses(slot)
-    }
-
-    #[must_use]
-    pub(super) fn only_reading(self) -> Uses {
-        Uses(self.0 | Uses::READS)
-    }
-
-    fn meets(self, other: Uses) -> bool {
-        let slot = |uses: Uses| uses.0 & !Uses::READS;
-        let reads = |uses: Uses| uses.0 & Uses::READS != 0;
-        self != Uses::NOTHING && slot(self) == slot(other) && !(reads(self) && reads(other))
+        let Some(slot) = self.queue.get(at).and_then(|place| place.slot) else { return false };
+        let mut later = self.queue.iter().skip(at + displaced.replies.len());
+        later.any(|place| place.slot == Some(slot) && matches!(place.what, Waits::Ready(_) | Waits::Early(_)))
     }
 }
 
@@ -185,12 +160,5 @@ mod tests {
         assert!(queue.was_under_way(3));
         queue.doubted = vec![5];
         assert_eq!(queue.next().map(|next| next.seq), Some(4));
-    }
-
-    #[test]
-    fn uses_meet_in_one_slot_where_one_of_them_writes() {
-        let (writes, reads) = (Uses::of(7), Uses::of(7).only_reading());
-        assert!(writes.meets(writes) && writes.meets(reads) && reads.meets(writes));
-        assert!(!reads.meets(reads) && !writes.meets(Uses::of(8)) && !Uses::NOTHING.meets(Uses::NOTHING));
     }
 }

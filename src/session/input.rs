@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::displaced::Uses;
 use super::embedded::Embedded;
 use super::lanes::Lanes;
 use super::{Identity, Park, ReplyMode, Session, State};
@@ -93,7 +92,7 @@ impl Session {
                     no_evict: false,
                 },
                 lanes: Lanes::default(),
-                uses: Uses::NOTHING,
+                slot: None,
                 pin: None,
                 course: None,
                 embedded,

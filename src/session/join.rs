@@ -7,7 +7,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::dispatch::{Outgoing, Request};
-use super::displaced::Uses;
 use super::input::Step;
 use super::{Park, Session, State};
 use crate::cache::StripeSet;
@@ -298,9 +297,6 @@ impl Session {
                 if let Some(step) = self.turn_to_slot(worker, st, slot) {
                     return step;
                 }
-                if row.effect == Effect::Read {
-                    st.uses = st.uses.only_reading();
-                }
                 self.routed(worker, st, request, row)
             }
             Some(number) => self.send_to_node(worker, st, request, row, number),
@@ -327,7 +323,7 @@ impl Session {
         number: u32,
     ) -> Step {
         let links = self.links_to_node(worker, st, number);
-        st.uses = Uses::NOTHING;
+        st.slot = None;
         self.turn_to(st, links);
         let (writes, revokes) = (row.effect_of(&request.args) == Effect::Write, row.revokes_leases());
         let outgoing = Outgoing::new(request.wire, row.group());

@@ -425,8 +425,8 @@ impl Runner {
 
     /// What passed by L1 may be ahead of what that holds.
     pub(super) fn has_passed(&self, call: &Call, then: &Then) {
-        if let (Then::Validated(_), Some(cache), Some(key)) =
-            (then, &self.worker.shared.cache, call.keys().next())
+        if let (Then::Validated(_), Some(cache)) = (then, &self.worker.shared.cache)
+            && let Some(key) = call.keys().next()
         {
             let stripe = cache.stamps.stripe(self.worker.shared.hash(key));
             self.session.passed_read(&self.worker, cache, stripe);

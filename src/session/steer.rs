@@ -7,11 +7,11 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::dispatch::Request;
-use super::displaced::{self, Uses};
+use super::displaced;
 use super::input::Step;
 use super::join::{Join, Part};
 use super::{Park, Session, State};
-use crate::command::{self, Effect, Local, Route, Row, Slots};
+use crate::command::{self, Local, Route, Row, Slots};
 use crate::shared::{Cluster, Topology};
 use crate::state::Call;
 use crate::upstream::{Failure, Link, LinkSet};
@@ -100,11 +100,7 @@ impl Session {
         if let Slots::One(slot) = slots
             && st.pin.is_none()
         {
-            let step = self.turn_to_slot_of(worker, st, &topology, slot);
-            if row.effect == Effect::Read {
-                st.uses = st.uses.only_reading();
-            }
-            return step;
+            return self.turn_to_slot_of(worker, st, &topology, slot);
         }
         if st.pin.is_none()
             && let Some(step) = self.of_the_whole(worker, st, cluster, request, row)
@@ -185,7 +181,7 @@ impl Session {
         if let Some(until) = st.lanes.waits_for_any_node(st.head) {
             return Some(Step::Again(Park::Until(until)));
         }
-        st.uses = Uses::of(slot);
+        st.slot = Some(slot);
         match self.links_of_slot(worker, st, topology, slot) {
             Ok(links) => {
                 self.turn_to(st, links);
@@ -253,7 +249,7 @@ impl Session {
         if waits && st.is_waiting() && st.lanes.is_elsewhere_than_anywhere(st.head) {
             return Some(Step::Again(Park::Until(st.next_seq())));
         }
-        st.uses = Uses::NOTHING;
+        st.slot = None;
         self.turn_to(st, worker.links_of(&st.identity.user, st.identity.db));
         None
     }
