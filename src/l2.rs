@@ -165,6 +165,11 @@ fn is_absence(error: &RedisError) -> bool {
         || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
 }
 
+/// What the server itself said, if that is the error.
+fn words(error: &RedisError) -> Option<String> {
+    error.code().map(|code| format!("{code} {}", error.detail().unwrap_or_default()))
+}
+
 /// Since Redis 7.4 and Valkey 9.0 hash fields expire by themselves.
 fn fields_expire(info: &str) -> bool {
     is_since(info, "redis_version", (7, 4)) || is_since(info, "valkey_version", (9, 0))

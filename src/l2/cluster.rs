@@ -1,20 +1,23 @@
 //! Keeps the topology of a Redis Cluster: every node is asked what it serves, twice a second and whenever one says
 //! something else than is known. Of contradicting words about a slot the one of the newest epoch holds.
 
+mod silence;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, RedisResult};
 
-use super::{Warned, ask, dial, look_at_settings};
+use super::{Warned, dial, look_at_settings};
 use crate::clock::Moment;
 use crate::command::SLOTS;
 use crate::config::{Address, Target};
-use crate::shared::{Cluster, Remote, Shared, View};
+use crate::shared::{Cluster, Leader, Remote, Shared, View};
+use silence::{Silence, foremost, reason};
 
 const PACE: Duration = Duration::from_millis(400);
 /// The least pause between two rounds, however much doubt there is.
@@ -57,12 +60,11 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let mut rounds = 0u64;
     let mut first = true;
     loop {
-        let answers = ask_all(&shared, cluster, &remote.target, &mut nodes).await;
-        let view = Gathered::of(&answers);
-        let answered = answers.len();
-        let is_enough = answered > 0 && answered * 2 > view.masters.len();
+        let round = Round::ask(&shared, cluster, &remote.target, &mut nodes).await;
+        let answered = round.answers.len();
+        let is_enough = answered > 0 && answered * 2 > round.gathered.masters.len();
         if answered > 0 {
-            shared.revoke_leases_of(&cluster.learn(view.view()));
+            shared.revoke_leases_of(&cluster.learn(round.gathered.view()));
         }
         cluster.looked();
         match is_enough {
@@ -75,7 +77,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
         // The first round knows no nodes but the seeds.
         let is_first = told.is_none() && answered > 0 && std::mem::take(&mut first);
         if !is_first {
-            tell(&shared, &remote, is_up, &mut told, &answers);
+            tell(&shared, &remote, is_up, &mut told, &round);
         }
         if is_up && rounds.is_multiple_of(SETTINGS_EVERY) {
             let connection = nodes.iter_mut().find_map(|node| node.connection.as_mut());
@@ -97,23 +99,49 @@ fn freshness(shared: &Shared) -> Duration {
     Duration::from_millis(shared.live.load().config.cache.max_staleness_ms)
 }
 
-fn tell(shared: &Shared, remote: &Remote, is_up: bool, told: &mut Option<bool>, answers: &[Answer]) {
+fn tell(shared: &Shared, remote: &Remote, is_up: bool, told: &mut Option<bool>, round: &Round) {
     remote.is_reachable.store(is_up, Relaxed);
     if let Some(cache) = shared.cache.as_ref().filter(|_| remote.is_l2) {
         cache.set_l2_down(!is_up);
     }
+    let masters = remote.cluster.as_ref().map(|cluster| cluster.topology().nodes.len()).unwrap_or(0);
+    match masters {
+        0 => tell_unknown(remote, round),
+        _ => remote.leader.set(Leader::Known(Arc::new(remote.target.clone()))),
+    }
     if told.replace(is_up) == Some(is_up) {
         return;
     }
-    let topology = remote.cluster.as_ref().map(|cluster| cluster.topology().nodes.len()).unwrap_or(0);
     match is_up {
-        true => tracing::info!(masters = topology, "{remote} is reachable: {}", remote.target.endpoint),
+        true => tracing::info!(masters, "{remote} is reachable: {}", remote.target.endpoint),
+        false if masters == 0 => {}
         false => tracing::warn!(
-            nodes_that_answer = answers.len(),
+            nodes_that_answer = round.answers.len(),
+            reason = foremost(&round.silences).map(|silence| reason(silence, &remote.target)),
             "{remote} is not whole: too few nodes of {} answer, or slots are not served",
             remote.target.endpoint
         ),
     }
+}
+
+/// Nobody is known who serves a slot: clients and the log are told why, in the words of a node if one has any.
+fn tell_unknown(remote: &Remote, round: &Round) {
+    let (silences, answered) = (&round.silences, !round.answers.is_empty());
+    // Where some answer, it is not for others that are away.
+    let foremost = foremost(silences).filter(|(_, silence)| silence.is_hopeless() || !answered);
+    let reason = match foremost {
+        Some(silence) => reason(silence, &remote.target),
+        None => "those that answer say that nobody serves a slot".into(),
+    };
+    let reason: Arc<str> = format!("the nodes of the cluster are not known: {reason}").into();
+    if remote.leader.now() == Leader::Nobody(reason.clone()) {
+        return;
+    }
+    match foremost.is_some_and(|(_, silence)| silence.is_hopeless()) {
+        true => tracing::error!("{reason}: check {}", remote.setting()),
+        false => tracing::warn!("{reason}"),
+    }
+    remote.leader.set(Leader::Nobody(reason));
 }
 
 /// One node's CLUSTER NODES.
@@ -122,46 +150,71 @@ struct Answer {
     text: String,
 }
 
-/// Asks every node that is known; those that nobody knows any more are forgotten.
-async fn ask_all(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> Vec<Answer> {
+/// What became of asking everybody once.
+struct Round {
+    answers: Vec<Answer>,
+    silences: Vec<(Address, Silence)>,
+    gathered: Gathered,
+}
+
+impl Round {
+    /// Asks every node that is known; those that nobody knows any more are forgotten.
+    async fn ask(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> Round {
+        let (answers, silences) = ask_all(shared, cluster, target, nodes).await;
+        let gathered = Gathered::of(&answers);
+        if !answers.is_empty() {
+            let there = answers.iter().flat_map(lines).filter(Line::is_there);
+            let known: HashSet<Address> = there.map(|line| line.address).collect();
+            nodes.retain(|node| known.contains(&node.address));
+            let have: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
+            nodes.extend(known.into_iter().filter(|address| !have.contains(address)).map(Node::new));
+        }
+        Round { answers, silences, gathered }
+    }
+}
+
+async fn ask_all(
+    shared: &Shared,
+    cluster: &Cluster,
+    target: &Target,
+    nodes: &mut Vec<Node>,
+) -> (Vec<Answer>, Vec<(Address, Silence)>) {
     if nodes.iter().all(|node| node.connection.is_none()) {
         let known: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
-        let new = cluster.seeds().iter().filter(|seed| !known.contains(*seed)).cloned();
-        nodes.extend(new.map(|address| Node { address, connection: None }));
+        let new = cluster.seeds().iter().filter(|seed| !known.contains(*seed));
+        nodes.extend(new.cloned().map(Node::new));
     }
     let round = nodes.iter_mut().map(|node| async {
-        let text = tokio::time::timeout(PATIENCE, node.ask(shared, target)).await;
-        match text {
-            Ok(Ok(text)) => Some(Answer { asked: node.address.clone(), text }),
-            _ => {
-                node.connection = None;
-                None
-            }
-        }
+        let at = target.at(&node.address);
+        let silence = match tokio::time::timeout(PATIENCE, node.ask(shared, &at)).await {
+            Ok(Ok(text)) => return Ok(Answer { asked: node.address.clone(), text }),
+            Ok(Err(error)) => Silence::of(error, &at),
+            Err(_) => Silence::late(PATIENCE, &at),
+        };
+        node.connection = None;
+        Err((node.address.clone(), silence))
     });
-    let answers: Vec<Answer> = join_all(round).await.into_iter().flatten().collect();
-    let mut known: HashSet<Address> = HashSet::new();
-    for answer in &answers {
-        known.extend(lines(answer).filter(Line::is_there).map(|line| line.address));
+    let (mut answers, mut silences) = (Vec::new(), Vec::new());
+    for answer in join_all(round).await {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(silence) => silences.push(silence),
+        }
     }
-    if !answers.is_empty() {
-        nodes.retain(|node| known.contains(&node.address));
-        let have: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
-        nodes.extend(
-            known.into_iter().filter(|a| !have.contains(a)).map(|address| Node { address, connection: None }),
-        );
-    }
-    answers
+    (answers, silences)
 }
 
 impl Node {
+    fn new(address: Address) -> Node {
+        Node { address, connection: None }
+    }
+
     async fn ask(&mut self, shared: &Shared, target: &Target) -> RedisResult<String> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(dial::connection(&target.at(&self.address), shared).await?),
+            None => self.connection.insert(dial::logged_in(target, shared).await?),
         };
-        let text: Option<String> = ask(connection, &["CLUSTER", "NODES"]).await?;
-        text.ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "it is no node of a cluster")))
+        redis::cmd("CLUSTER").arg("NODES").query_async(connection).await
     }
 }
 
@@ -267,8 +320,12 @@ impl Gathered {
         }
     }
 
-    fn view(self) -> View {
-        let owners = self.owners.into_iter().map(|owner| owner.map(|(_, _, address)| address)).collect();
-        View { owners, unstable: self.unstable, names: self.names }
+    fn view(&self) -> View {
+        let address = |owner: &Option<(u64, bool, Arc<Address>)>| owner.as_ref().map(|(_, _, at)| at.clone());
+        View {
+            owners: self.owners.iter().map(address).collect(),
+            unstable: self.unstable.clone(),
+            names: self.names.clone(),
+        }
     }
 }

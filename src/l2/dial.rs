@@ -36,6 +36,17 @@ pub(super) async fn connection(target: &Target, shared: &Shared) -> RedisResult<
     .await
 }
 
+/// The same, where the server's own words matter if it refuses the login: the redis crate has one text for all of them.
+pub(super) async fn logged_in(target: &Target, shared: &Shared) -> RedisResult<MultiplexedConnection> {
+    let nobody = Target { username: None, password: None, ..target.clone() };
+    let mut connection = connection(&nobody, shared).await?;
+    if let Some(password) = &target.password {
+        let mut auth = redis::cmd("AUTH");
+        auth.arg(&target.username).arg(password.expose()).exec_async(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
 pub(super) async fn subscription(target: &Target, shared: &Shared) -> RedisResult<PubSub> {
     let Some(connector) = shared.tls.connector(target) else {
         return client(target)?.get_async_pubsub().await;

@@ -1,5 +1,5 @@
-//! Which server a Redis is at this moment: always the same one, or the master that sentinels name. Whoever opens a link
-//! asks here; `l2` alone decides.
+//! Which server a Redis is at this moment: always the same one, or the master that sentinels name; or none, where nobody leads,
+//! or no node of a cluster is known. Whoever opens a link asks here; `l2` alone decides.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,7 +29,7 @@ pub struct Leadership {
 impl Leadership {
     pub fn of(target: &Target) -> Leadership {
         let leader = match target.endpoint {
-            Endpoint::Sentinel(_) => Leader::Soon,
+            Endpoint::Sentinel(_) | Endpoint::Cluster { .. } => Leader::Soon,
             _ => Leader::Known(Arc::new(target.clone())),
         };
         Leadership {
@@ -64,6 +64,14 @@ impl Leadership {
             Ok(Leader::Nobody(reason)) => Err(reason),
             // The sender is in `self`.
             Ok(Leader::Soon) | Err(_) => Err("it is not known where it is".into()),
+        }
+    }
+
+    /// Why there is none, if that is settled.
+    pub fn lack(&self) -> Option<Arc<str>> {
+        match &*self.leader.borrow() {
+            Leader::Nobody(reason) => Some(reason.clone()),
+            Leader::Soon | Leader::Known(_) => None,
         }
     }
 

@@ -108,9 +108,9 @@ impl Remote {
 
     /// What is wrong while it does not answer.
     pub fn lack(&self) -> String {
-        match self.leader.now() {
-            Leader::Nobody(reason) => reason.to_string(),
-            _ => format!("Redis at {} does not answer", self.place()),
+        match self.leader.lack() {
+            Some(reason) => reason.to_string(),
+            None => format!("Redis at {} does not answer", self.place()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use crate::config::Address;
-use crate::shared::Remote;
+use crate::shared::{Cluster, Remote};
 use crate::upstream::{Failure, Link, Upstream};
 
 #[derive(Default)]
@@ -55,26 +55,26 @@ impl Worker {
 
     /// Another node of the same cluster.
     pub fn node_at(&self, node: &Upstream, address: &Address) -> Result<Rc<Upstream>, Failure> {
-        let whole = self.whole_of(node).ok_or_else(not_known)?;
-        let cluster = whole.remote.cluster.as_ref().ok_or_else(not_known)?;
+        let whole = self.whole_of(node).ok_or_else(|| not_known(&node.remote))?;
+        let cluster = cluster_of(&whole)?;
         Ok(self.node(&whole, &cluster.node(address)))
     }
 
     /// Who serves this slot.
     #[inline]
     pub fn node_of(&self, whole: &Rc<Upstream>, slot: u16) -> Result<Rc<Upstream>, Failure> {
-        let cluster = whole.remote.cluster.as_ref().ok_or_else(not_known)?;
+        let cluster = cluster_of(whole)?;
         let topology = cluster.topology();
         match topology.owner(slot) {
             Some(owner) => Ok(self.node(whole, owner)),
-            None if topology.nodes.is_empty() => Err(not_known()),
+            None if topology.nodes.is_empty() => Err(not_known(&whole.remote)),
             None => Err(Failure::NotSent("no node of the cluster serves the key's hash slot".into())),
         }
     }
 
     /// A node that can be reached, always the same as long as it can be.
     pub fn any_node_of(&self, whole: &Rc<Upstream>) -> Result<Rc<Upstream>, Failure> {
-        let cluster = whole.remote.cluster.as_ref().ok_or_else(not_known)?;
+        let cluster = cluster_of(whole)?;
         let topology = cluster.topology();
         let mut chosen = self.nodes.chosen.borrow_mut();
         if let Some(node) = chosen.get(&whole.remote.number)
@@ -95,7 +95,7 @@ impl Worker {
                 Some(why) => failure = Some(why),
             }
         }
-        Err(failure.unwrap_or_else(not_known))
+        Err(failure.unwrap_or_else(|| not_known(&whole.remote)))
     }
 
     /// Every master of the cluster.
@@ -120,6 +120,13 @@ impl Worker {
     }
 }
 
-fn not_known() -> Failure {
-    Failure::NotSent("the nodes of the cluster are not known yet".into())
+fn cluster_of(whole: &Upstream) -> Result<&Cluster, Failure> {
+    whole.remote.cluster.as_ref().ok_or_else(|| not_known(&whole.remote))
+}
+
+fn not_known(remote: &Remote) -> Failure {
+    let reason = remote.leader.lack();
+    Failure::NotSent(
+        reason.map_or("the nodes of the cluster are not known yet".into(), |reason| (*reason).into()),
+    )
 }

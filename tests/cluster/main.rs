@@ -1,10 +1,12 @@
-//! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis.
+//! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis. `nodes` is about
+//! clusters that cannot be known.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod load;
 mod order;
+mod nodes;
 
 use std::time::{Duration, Instant};
 

@@ -32,6 +32,29 @@ fn a_redis_of_an_unknown_authority_is_refused() {
 }
 
 #[test]
+fn a_cluster_that_cannot_be_asked_by_tls_is_not_just_unknown() {
+    let pki = Pki::new();
+    let redis = SecureRedis::start(&pki, "no");
+    let other = Pki::new();
+    let not_known = "-LOADING madcache: not sent: the nodes of the cluster are not known: ";
+    let no_cluster = format!(
+        "the Redis at localhost:{} is no cluster (ERR This instance has cluster support disabled): \
+         write rediss:// instead of rediss-cluster://",
+        redis.port
+    );
+    let stranger =
+        format!("no node answers, the one at localhost:{} for this reason: its certificate", redis.port);
+    for (trusted, reason) in [(&pki, &no_cluster), (&other, &stranger)] {
+        let settings = [("MADCACHE_UPSTREAM_TLS_CA_FILE", &*trusted.authority())];
+        let daemon = Daemon::start_with(&format!("rediss-cluster://localhost:{}", redis.port), &settings);
+        eventually("clients are told", || {
+            daemon.client().text(&["GET", "k"]).starts_with(&format!("{not_known}{reason}"))
+        });
+        assert!(daemon.stderr().contains(reason), "{}", daemon.stderr());
+    }
+}
+
+#[test]
 fn without_a_file_of_authorities_those_of_the_system_are_asked() {
     let pki = Pki::new();
     let redis = SecureRedis::start(&pki, "no");

@@ -146,8 +146,8 @@ fn is_answer(error: &RedisError) -> bool {
 }
 
 fn silence(error: &RedisError) -> Silence {
-    match error.code() {
-        Some(code) => Silence::Refused(format!("{code} {}", error.detail().unwrap_or_default())),
+    match crate::l2::words(error) {
+        Some(words) => Silence::Refused(words),
         None if error.kind() == redis::ErrorKind::AuthenticationFailed => Silence::Refused(error.to_string()),
         None => Silence::Away(error.to_string()),
     }
