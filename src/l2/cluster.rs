@@ -1,6 +1,8 @@
 //! Keeps the topology of a Redis Cluster: every node is asked what it serves, twice a second and whenever one says
-//! something else than is known. Of contradicting words about a slot the one of the newest epoch holds.
+//! something else than is known. Of contradicting words about a slot the one of the newest epoch holds; `members` says whose
+//! words count.
 
+mod members;
 mod silence;
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +19,7 @@ use crate::clock::Moment;
 use crate::command::SLOTS;
 use crate::config::{Address, Target};
 use crate::shared::{Cluster, Leader, Remote, Shared, View};
+use members::{Absences, members};
 use silence::{Silence, foremost, reason};
 
 const PACE: Duration = Duration::from_millis(400);
@@ -54,6 +57,7 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
     let Some(cluster) = &remote.cluster else { return };
     remote.is_reachable.store(false, Relaxed);
     let mut nodes: Vec<Node> = Vec::new();
+    let mut absences = Absences::default();
     let mut told = None;
     let mut heard = Moment::now();
     let mut warned = Warned::default();
@@ -65,6 +69,12 @@ pub async fn follow(shared: Arc<Shared>, remote: Arc<Remote>) {
         let is_enough = answered > 0 && answered * 2 > round.gathered.masters.len();
         if answered > 0 {
             shared.revoke_leases_of(&cluster.learn(round.gathered.view()));
+        }
+        if let Some(members) = &round.members {
+            for address in absences.removed(cluster.members(), members, Moment::now()) {
+                tracing::info!("{address} was removed from the cluster: links to it are closed");
+                cluster.remove(&address);
+            }
         }
         cluster.looked();
         match is_enough {
@@ -150,26 +160,44 @@ struct Answer {
     text: String,
 }
 
+impl Answer {
+    /// What the node says of itself.
+    fn itself(&self) -> Option<Line<'_>> {
+        lines(self).find(|line| line.is("myself"))
+    }
+}
+
 /// What became of asking everybody once.
 struct Round {
+    /// Of nodes that belong to the cluster, as far as that can be said.
     answers: Vec<Answer>,
     silences: Vec<(Address, Silence)>,
     gathered: Gathered,
+    /// None: it cannot be said who belongs to it.
+    members: Option<HashSet<Address>>,
 }
 
 impl Round {
     /// Asks every node that is known; those that nobody knows any more are forgotten.
     async fn ask(shared: &Shared, cluster: &Cluster, target: &Target, nodes: &mut Vec<Node>) -> Round {
-        let (answers, silences) = ask_all(shared, cluster, target, nodes).await;
-        let gathered = Gathered::of(&answers);
+        let (mut answers, silences) = ask_all(shared, cluster, target, nodes).await;
+        let mut gathered = Gathered::of(&answers);
+        let members = members(&answers, &gathered.owners());
+        if let Some(members) = &members {
+            let asked = answers.len();
+            answers.retain(|answer| answer.itself().is_some_and(|line| members.contains(&line.address)));
+            if answers.len() < asked {
+                gathered = Gathered::of(&answers);
+            }
+        }
         if !answers.is_empty() {
-            let there = answers.iter().flat_map(lines).filter(Line::is_there);
-            let known: HashSet<Address> = there.map(|line| line.address).collect();
+            let all = || answers.iter().flat_map(lines).filter(Line::is_there).map(|line| line.address);
+            let known = members.clone().unwrap_or_else(|| all().collect());
             nodes.retain(|node| known.contains(&node.address));
             let have: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
             nodes.extend(known.into_iter().filter(|address| !have.contains(address)).map(Node::new));
         }
-        Round { answers, silences, gathered }
+        Round { answers, silences, gathered, members }
     }
 }
 
@@ -181,7 +209,7 @@ async fn ask_all(
 ) -> (Vec<Answer>, Vec<(Address, Silence)>) {
     if nodes.iter().all(|node| node.connection.is_none()) {
         let known: HashSet<Address> = nodes.iter().map(|node| node.address.clone()).collect();
-        let new = cluster.seeds().iter().filter(|seed| !known.contains(*seed));
+        let new = cluster.seeds().iter().filter(|seed| !known.contains(*seed) && !cluster.is_removed(seed));
         nodes.extend(new.cloned().map(Node::new));
     }
     let round = nodes.iter_mut().map(|node| async {
@@ -220,6 +248,7 @@ impl Node {
 
 /// One line of CLUSTER NODES.
 struct Line<'a> {
+    id: &'a str,
     address: Address,
     /// Where others may say that it is, if it has a name besides.
     hostname: Option<Address>,
@@ -232,7 +261,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn parse(text: &'a str, asked: &Address) -> Option<Line<'a>> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let (_, place, flags, epoch) = (words.first()?, words.get(1)?, words.get(2)?, words.get(6)?);
+        let (id, place, flags, epoch) = (words.first()?, words.get(1)?, words.get(2)?, words.get(6)?);
         let (place, rest) = place.split_once('@').unwrap_or((place, ""));
         let (host, port) = place.rsplit_once(':')?;
         let at = |host: &str| Some(Address { host: host.to_owned(), port: port.parse().ok()? });
@@ -244,6 +273,7 @@ impl<'a> Line<'a> {
             false => at(host)?,
         };
         Some(Line {
+            id,
             address,
             hostname,
             flags,
@@ -318,6 +348,12 @@ impl Gathered {
         if serves {
             self.masters.insert(line.address);
         }
+    }
+
+    /// Everybody who serves a slot.
+    fn owners(&self) -> HashSet<&Address> {
+        let runs = self.owners.chunk_by(|one, other| one == other);
+        runs.filter_map(|run| run[0].as_ref()).map(|(_, _, address)| &**address).collect()
     }
 
     fn view(&self) -> View {

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use redis::RedisResult;
 
 use crate::config::{Kind, Target};
-use crate::shared::{Remote, Shared};
+use crate::shared::{Leader, Remote, Shared};
 use crate::state::Naming;
 use crate::state::lock::{Wake, wake_channel};
 
@@ -45,8 +45,16 @@ async fn listen_at(shared: Arc<Shared>, remote: Arc<Remote>) {
             }
             // Another one leads, and tells of the releases.
             _ = changes.changed() => {}
+            () = removed(node.as_deref()) => {}
         }
     }
+}
+
+/// Comes back when the node does not belong to the cluster any more, and hears nothing of it.
+async fn removed(node: Option<&Remote>) {
+    let Some(node) = node else { return std::future::pending().await };
+    // The sender is in `node`.
+    let _ = node.leader.changes().wait_for(|leader| matches!(leader, Leader::Nobody(_))).await;
 }
 
 async fn listen_once(shared: &Shared, target: &Target) -> RedisResult<()> {

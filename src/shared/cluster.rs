@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
-use super::Remote;
+use super::{Leader, Remote};
 use crate::command::SLOTS;
 use crate::config::{Address, Endpoint, Target};
 
@@ -164,6 +164,28 @@ impl Cluster {
         self.names.load().get(name).cloned()
     }
 
+    /// Where every node is that was ever seen and does not count as removed.
+    pub fn members(&self) -> Vec<Address> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = nodes.iter().filter(|(_, node)| node.leader.lack().is_none());
+        there.map(|(address, _)| address.clone()).collect()
+    }
+
+    /// The node belongs to the cluster no more, until it is learned of again: nobody connects to it, and workers end what
+    /// clients have there.
+    pub fn remove(&self, address: &Address) {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(address) {
+            let reason = format!("{address} does not belong to the cluster any more");
+            node.leader.set(Leader::Nobody(reason.into()));
+        }
+    }
+
+    pub fn is_removed(&self, address: &Address) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(address).is_some_and(|node| node.leader.lack().is_some())
+    }
+
     /// The nodes have been asked once more.
     pub fn looked(&self) {
         self.looks.fetch_add(1, SeqCst);
@@ -183,8 +205,12 @@ impl Cluster {
     /// The nodes themselves say how it is. The caller sees to it that nothing is shown any more that the nodes vouched for
     /// whose numbers it gets.
     pub fn learn(&self, view: View) -> Outdated {
-        self.names.store(Arc::new(view.names));
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = nodes.iter().filter(|(_, node)| node.leader.lack().is_some());
+        for (_, node) in removed.filter(|(address, _)| view.names.contains_key(address)) {
+            node.leader.set(Leader::Known(Arc::new(node.target.clone())));
+        }
+        self.names.store(Arc::new(view.names));
         let mut owners = Vec::with_capacity(view.owners.len());
         for run in view.owners.chunk_by(|one, other| one == other) {
             let owner = run[0].as_ref().map(|address| self.node_among(&mut nodes, address));
@@ -305,6 +331,22 @@ mod tests {
         cluster.learn(view);
         assert_eq!(cluster.known(&address("one.example")), Some(address("one")));
         assert_eq!(cluster.known(&address("stranger")), None);
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_used_again_once_it_is_back() {
+        let cluster = cluster();
+        cluster.learn(halves(&[]));
+        let two = address("two");
+        cluster.remove(&two);
+        assert!(cluster.is_removed(&two));
+        assert_eq!(cluster.members(), [address("one")]);
+        assert!(matches!(cluster.node(&two).leader.now(), Leader::Nobody(_)));
+        let mut view = halves(&[]);
+        view.names.insert(two.clone(), two.clone());
+        cluster.learn(view);
+        assert!(!cluster.is_removed(&two));
+        assert!(matches!(cluster.node(&two).leader.now(), Leader::Known(_)));
     }
 
     #[test]

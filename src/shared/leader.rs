@@ -1,5 +1,5 @@
 //! Which server a Redis is at this moment: always the same one, or the master that sentinels name; or none, where nobody leads,
-//! or no node of a cluster is known. Whoever opens a link asks here; `l2` alone decides.
+//! no node of a cluster is known, or a node belongs to its cluster no more. Whoever opens a link asks here; `l2` alone decides.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -16,14 +16,20 @@ impl Upstream {
     pub fn leave(&self, worker: &Rc<Worker>) {
         let links: Vec<Rc<Link>> = self.links.borrow().values().cloned().collect();
         // All of them at first: what is read again must not go to one that is about to end.
-        let (own, shared): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.purpose.is_own());
+        let shared: Vec<_> = links.into_iter().filter(|link| !link.purpose.is_own()).collect();
         shared.iter().for_each(|link| link.begin_leaving());
-        for link in &own {
-            // Its session ends with it, once it has been told what came before.
+        self.end_own_links();
+        shared.iter().for_each(|link| link.end_left(worker));
+    }
+
+    /// Ends the links that sessions have of their own. A session that has a state there ends with it, once it has been told
+    /// what came before.
+    pub fn end_own_links(&self) {
+        let links: Vec<Rc<Link>> = self.links.borrow().values().cloned().collect();
+        for link in links.iter().filter(|link| link.purpose.is_own()) {
             link.set.forget(link);
             link.shutdown();
         }
-        shared.iter().for_each(|link| link.end_left(worker));
     }
 }
 

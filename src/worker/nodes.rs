@@ -104,6 +104,15 @@ impl Worker {
         cluster.topology().nodes.iter().map(|remote| self.node(whole, remote)).collect()
     }
 
+    /// A node that was removed from its cluster hears nothing of it any more: what clients have there is over, so that they
+    /// begin anew elsewhere. One that only serves nothing hears everything.
+    pub(super) fn end_links_to_removed_nodes(&self) {
+        let nodes = self.nodes.by_number.borrow();
+        for node in nodes.values().filter(|node| node.upstream.remote.leader.lack().is_some()) {
+            node.upstream.end_own_links();
+        }
+    }
+
     /// Links to nodes that serve nothing any more are closed once they owe nothing.
     pub(super) fn leave_nodes(&self) {
         let nodes = self.nodes.by_number.borrow();

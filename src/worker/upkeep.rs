@@ -65,6 +65,7 @@ impl Worker {
             rounds += 1;
             self.upstreams().iter().for_each(|upstream| self.look_for_silence(upstream));
             self.close_largest_readers();
+            self.end_links_to_removed_nodes();
             if rounds.is_multiple_of(10) {
                 let live = self.live();
                 for upstream in self.upstreams() {

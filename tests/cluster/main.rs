@@ -1,12 +1,12 @@
 //! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis. `nodes` is about
-//! clusters that cannot be known.
+//! nodes that leave, and clusters that cannot be known.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod load;
-mod order;
 mod nodes;
+mod order;
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,55 @@
-//! Clusters whose nodes say nothing of use: clients are told why.
+//! Nodes that are removed from their cluster, and clusters whose nodes say nothing of use: clients are not left alone with it.
 
-use crate::support::{Daemon, Redis, eventually, free_port};
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use crate::support::cluster::RedisCluster;
+use crate::support::{Client, Daemon, Redis, eventually, free_port};
 
 const NOT_KNOWN: &str = "the nodes of the cluster are not known";
+
+fn subscriber(daemon: &Daemon) -> Client {
+    let mut client = daemon.client();
+    assert_eq!(client.text(&["SUBSCRIBE", "news"]), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1");
+    client
+}
+
+#[test]
+fn subscribers_hear_everything_until_their_node_is_removed_and_begin_anew_then() {
+    let mut cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[("MADCACHE_SERVER_WORKERS", "1")]);
+    let mut subscribers: Vec<Client> = (0..8).map(|_| subscriber(&daemon)).collect();
+    let heard_at = |at: &usize| cluster.client(*at).text(&["PUBSUB", "NUMSUB", "news"]).ends_with(":8");
+    let node = (0..3).find(heard_at).expect("all subscribe at one node");
+    // The daemon itself hears there of locks that are released, as long as somebody waits for one.
+    let elsewhere = |name: &String| cluster.owner(cluster.slot(&format!("lock:{name}"))) != node;
+    let lock = (0..1000).map(|n| format!("lock{n}")).find(elsewhere).expect("a lock of another node");
+    assert!(daemon.client().text(&["LOCK.ACQUIRE", &lock, "60000"]).starts_with("*4\r\n:1"));
+    let mut waiter = daemon.client();
+    waiter.send(&["LOCK.ACQUIRE", &lock, "60000", "WAIT", "60000"]);
+    let channels = |at| cluster.client(at).text(&["PUBSUB", "CHANNELS"]);
+    eventually("it listens at the same node", || channels(node).starts_with("*2\r\n"));
+    cluster.give_slots(node, (node + 1) % 3);
+    // Longer than it takes to notice that a node is gone. One that only serves nothing is not.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        cluster.client((node + 1) % 3).text(&["PUBLISH", "news", "here"]);
+        for subscriber in &mut subscribers {
+            assert_eq!(*subscriber.read_frame(), *b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nhere\r\n");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let removed = cluster.remove(node);
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.try_read_frame().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+    let mut again = subscriber(&daemon);
+    assert_eq!(daemon.client().text(&["PUBLISH", "news", "back"]), ":1");
+    assert_eq!(*again.read_frame(), *b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nback\r\n");
+    eventually("nobody but this test talks with the removed node", || {
+        removed.client().text(&["CLIENT", "LIST"]).lines().count() == 1
+    });
+}
 
 /// The daemon's clients, its log and /readyz say why it knows no nodes.
 fn is_told(daemon: &Daemon, reason: &str) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use madcache::resp::{Value, parse};
 
-use super::{Client, Redis, eventually, free_port};
+use super::{Client, Redis, encode, eventually, free_port};
 
 /// Slots of a cluster.
 pub const SLOTS: u16 = 16_384;
@@ -264,6 +264,32 @@ impl RedisCluster {
     pub fn finish_move(&self, slot: u16, to: usize) {
         while self.move_keys(slot, to, 100) > 0 {}
         self.end_move(slot, to);
+    }
+
+    /// All slots of a master that has no keys.
+    pub fn give_slots(&self, from: usize, to: usize) {
+        let owned = self.owned_as_seen_by(from);
+        let mine = owned.iter().filter(|(_, _, id)| id == self.id(from));
+        let slots: Vec<u16> = mine.flat_map(|(first, last, _)| *first..=*last).collect();
+        let others = (0..self.len()).filter(|&at| at != to && at != from && self.is_master(at));
+        for at in [to, from].into_iter().chain(others) {
+            let told = slots
+                .iter()
+                .flat_map(|slot| encode(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", self.id(to)]));
+            let mut client = self.client(at);
+            client.send_raw(&told.collect::<Vec<u8>>()).unwrap();
+            slots.iter().for_each(|slot| assert_eq!(*client.read_frame(), *b"+OK\r\n", "slot {slot}"));
+        }
+        self.settle();
+    }
+
+    /// What `redis-cli --cluster del-node` does to a node without slots, which lives on by itself.
+    pub fn remove(&mut self, at: usize) -> Redis {
+        let removed = self.nodes.remove(at);
+        self.masters -= usize::from(at < self.masters);
+        (0..self.len()).for_each(|other| self.must(other, &["CLUSTER", "FORGET", &removed.id]));
+        assert_eq!(removed.redis.client().text(&["CLUSTER", "RESET"]), "+OK");
+        removed.redis
     }
 
     fn must(&self, at: usize, words: &[&str]) {
