@@ -32,7 +32,7 @@ mod steer;
 mod transaction;
 
 pub use cluster::scanned;
-pub use displaced::Displaced;
+pub use displaced::{Displaced, Waited};
 pub use hello::Turn;
 pub use one_script::OneScript;
 pub use pin::PinnedReply;

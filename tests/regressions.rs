@@ -191,6 +191,47 @@ fn what_comes_right_behind_an_unsubscription_is_no_subscribers() {
 }
 
 #[test]
+fn a_subscriber_that_asks_for_a_transaction_is_in_none() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let heard = |port| {
+        let mut client = Client::connect(port);
+        let batch: [&[&str]; 7] = [
+            &["SUBSCRIBE", "channel"],
+            &["MULTI"],
+            &["WATCH", "key"],
+            &["UNSUBSCRIBE"],
+            &["GET", "key"],
+            &["PING", "again"],
+            &["EXEC"],
+        ];
+        pipeline(&mut client, &batch);
+        let replies: Vec<Vec<u8>> = batch.iter().map(|_| client.read_frame()).collect();
+        replies
+    };
+    assert_eq!(heard(daemon.port), heard(redis.port));
+    eventually("its link is given back", || daemon.stat("links_pinned") == 0 && daemon.stat("clients") == 1);
+}
+
+#[test]
+fn replies_are_not_turned_off_within_a_transaction() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let mut client = daemon.client();
+    for how in ["OFF", "SKIP"] {
+        pipeline(
+            &mut client,
+            &[&["MULTI"], &["CLIENT", "REPLY", how], &["GET", "key"], &["EXEC"], &["PING"]],
+        );
+        assert_eq!(client.read_frame(), b"+OK\r\n");
+        assert!(client.read_frame().starts_with(b"-ERR CLIENT REPLY OFF and SKIP are not allowed"));
+        assert_eq!(client.read_frame(), b"+QUEUED\r\n");
+        assert!(client.read_frame().starts_with(b"-EXECABORT "));
+        assert_eq!(client.read_frame(), b"+PONG\r\n");
+    }
+}
+
+#[test]
 fn reset_leaves_the_replies_of_a_transaction_as_they_are() {
     let redis = Redis::start();
     let daemon = Daemon::start(&redis);

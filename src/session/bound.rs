@@ -32,7 +32,7 @@ impl Session {
     /// A link of the session's own whose state has ended is given back: what comes next may be another node's.
     pub(super) fn end_pin(&self, worker: &Rc<Worker>, st: &mut State, row: &Row) -> Option<Step> {
         let pin = st.pin.as_ref()?;
-        let may_end = pin.subscribing > 0 && matches!(row.route, Route::Multi | Route::Watch);
+        let may_end = pin.subscribing > 0 && !matches!(row.route, Route::Subscription | Route::Local(_));
         if !may_end && !pin.has_ended() || pin.link.pinned.streaming.get() {
             return None;
         }
@@ -55,6 +55,12 @@ impl Session {
         row: &'static Row,
     ) -> Option<Step> {
         let pin = st.pin.as_ref()?;
+        let slots = row.slots(&request.args);
+        if pin.refuses_other_commands(st.identity.resp3) && matches!(slots, Slots::Many(_)) {
+            // The node would say something of slots first.
+            self.error_here(worker, st, &not_for_subscribers(row));
+            return Some(Step::Next);
+        }
         if pin.in_multi
             || pin.link.pinned.streaming.get()
             || pin.refuses_other_commands(st.identity.resp3)
@@ -62,7 +68,7 @@ impl Session {
         {
             return None;
         }
-        let division = Join::of(row, &request.args, row.slots(&request.args));
+        let division = Join::of(row, &request.args, slots);
         if division.is_none() && !is_of_the_whole(row) {
             return None;
         }
@@ -93,11 +99,13 @@ impl Session {
             return None;
         }
         let here = pin.link.set.upstream.remote.number == st.links.upstream.remote.number;
-        if here || pin.tracks || pin.stays || pin.monitors {
+        let takes_a_link =
+            !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
+        if here && takes_a_link || pin.tracks || pin.stays || pin.monitors {
             return None;
         }
-        // What is under way may end the subscriptions.
-        if st.is_waiting() {
+        // What is under way there may end the subscriptions.
+        if st.is_waiting() && pin.link.pending_len() > 0 {
             return Some(Step::Again(Park::Until(st.next_seq())));
         }
         if pin.has_ended() {
@@ -115,8 +123,6 @@ impl Session {
             self.error_here(worker, st, &not_for_subscribers(row));
             return Some(Step::Next);
         }
-        let takes_a_link =
-            !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
         let waits = row.route != Route::BlockingIfAsked || row.is_blocking(&request.args);
         if takes_a_link && waits {
             return Some(self.refuse(

@@ -12,8 +12,14 @@ use super::{Session, State, Waits};
 use crate::upstream::Frame;
 use crate::worker::Worker;
 
-/// Sends a request anew.
-pub type Again = Box<dyn FnOnce(&Rc<Worker>)>;
+/// Sends a request anew. Where it has waited, what the node said may not hold any more.
+pub type Again = Box<dyn FnOnce(&Rc<Worker>, Waited)>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    Yes,
+    No,
+}
 
 /// A request, or a MULTI block, that was not executed where it was sent.
 pub struct Displaced {
@@ -100,6 +106,7 @@ impl Session {
 
     /// Sends a request anew that a node did not serve, in its turn. What the client sends from here on stays behind it.
     pub fn displace(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
+        let seq = displaced.seq;
         {
             let mut st = self.state.borrow_mut();
             let until = st.next_seq();
@@ -111,14 +118,18 @@ impl Session {
             let at = queue.waiting.partition_point(|other| other.seq < displaced.seq);
             queue.waiting.insert(at, displaced);
         }
-        self.send_displaced(worker);
+        self.send_next_displaced(worker, |next| if next == seq { Waited::No } else { Waited::Yes });
     }
 
     /// Sends the next one, if it may go.
     pub(super) fn send_displaced(self: &Rc<Self>, worker: &Rc<Worker>) {
+        self.send_next_displaced(worker, |_| Waited::Yes);
+    }
+
+    fn send_next_displaced(self: &Rc<Self>, worker: &Rc<Worker>, waited: impl FnOnce(u64) -> Waited) {
         let next = self.state.borrow_mut().next_displaced();
         match next {
-            Some(next) if next.pause.is_zero() => (next.send)(worker),
+            Some(next) if next.pause.is_zero() => (next.send)(worker, waited(next.seq)),
             Some(next) => self.send_after_pause(worker, next),
             None => {}
         }
@@ -131,7 +142,7 @@ impl Session {
             worker.tick_clock();
             let overtaken = session.state.borrow().was_overtaken(&displaced);
             if !overtaken {
-                return (displaced.send)(&worker);
+                return (displaced.send)(&worker, Waited::Yes);
             }
             for (at, reply) in displaced.replies.into_iter().enumerate() {
                 session.answer(&worker, displaced.seq + at as u64, Frame::Owned(reply));
@@ -145,7 +156,7 @@ mod tests {
     use super::*;
 
     fn displaced(seq: u64) -> Displaced {
-        Displaced { seq, pause: Duration::ZERO, replies: vec![Bytes::new()], send: Box::new(|_| {}) }
+        Displaced { seq, pause: Duration::ZERO, replies: vec![Bytes::new()], send: Box::new(|_, _| {}) }
     }
 
     #[test]

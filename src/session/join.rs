@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::dispatch::{Outgoing, Request};
 use super::input::Step;
@@ -106,8 +107,10 @@ impl Join {
     fn put_together(self, out: &mut Vec<u8>, random: u64) {
         let is_error = |reply: &Bytes| reply.starts_with(b"-");
         if let Some(error) = self.replies.iter().find(|reply| is_error(reply)) {
-            // Where it may have written, the client must not believe that nothing was done.
-            let in_part = matches!(self.how, How::Sum | How::Same) && !self.replies.iter().all(is_error);
+            // The client must not believe that nothing was sent.
+            let in_part = memmem::find(error, b" not sent: ").is_some()
+                && matches!(self.how, How::Sum | How::Same)
+                && !self.replies.iter().all(is_error);
             let line = error.strip_suffix(b"\r\n").unwrap_or(error);
             out.extend_from_slice(line);
             out.extend_from_slice(if in_part { IN_PART } else { b"" });

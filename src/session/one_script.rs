@@ -77,9 +77,12 @@ impl OneScript {
     }
 
     /// The node did not serve its slot: nothing was executed.
-    fn go_elsewhere(self: Box<Self>, pause: Duration, last_word: Bytes) {
+    fn go_elsewhere(mut self: Box<Self>, pause: Duration, last_word: Bytes) {
         let (Runner { session, worker, .. }, seq) = (self.runner.clone(), self.seq);
-        let send = Box::new(|_: &_| self.send_again());
+        let send = Box::new(|_: &_, waited| {
+            self.detour.go_on(waited);
+            self.send_again();
+        });
         session.displace(&worker, Displaced { seq, pause, replies: vec![last_word], send });
     }
 

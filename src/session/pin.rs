@@ -280,6 +280,10 @@ impl Session {
         if redirects(row, &request) {
             return self.redirect(worker, st, request);
         }
+        if let Some(step) = self.as_subscriber(worker, st, row, &request) {
+            return step;
+        }
+        let Some(pin) = &mut st.pin else { return Step::Again(Park::No) };
         if pin.link.pending_len() >= worker.link_in_flight_max() {
             pin.link.wait_for_room(self);
             return Step::Again(Park::Room);
@@ -288,10 +292,6 @@ impl Session {
             let subscriber =
                 !st.identity.resp3 && (pin.link.pinned.subscriptions() > 0 || pin.subscribing > 0);
             let stays_here = matches!(local, Local::Quit | Local::Reset);
-            // Replies will say whether it is a subscriber's.
-            if pin.subscribing > 0 && !pin.in_multi && waiting && !stays_here && !st.identity.resp3 {
-                return Step::Again(Park::Until(st.next_seq()));
-            }
             let needs_link = matches!(local, Local::ClientTrackinginfo | Local::ClientGetredir);
             if pin.in_multi && !stays_here {
                 return match self.queue_local(worker, st, request, row, local) {

@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
+use super::dispatch::Request;
+use super::input::Step;
 use super::pin::{Pin, PinnedReply};
-use super::scripted::Scripted;
+use super::scripted::{Scripted, not_for_subscribers};
 use super::transaction::{Change, Executed};
-use super::{Session, State};
+use super::{Park, Session, State};
+use crate::command::{Local, Route, Row};
 use crate::resp;
 use crate::upstream::{Frame, Link};
 use crate::worker::Worker;
@@ -23,6 +26,32 @@ impl PinnedReply {
 }
 
 impl Session {
+    /// In RESP2 a subscriber's MULTI and WATCH are refused, and begin nothing. Whether it is one, the replies that are owed may
+    /// have to say first.
+    pub(super) fn as_subscriber(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        row: &Row,
+        request: &Request<'_>,
+    ) -> Option<Step> {
+        let pin = st.pin.as_ref()?;
+        let begins = matches!(row.route, Route::Multi | Route::Watch) && row.arity_fits(request.args.len());
+        let is_local =
+            matches!(row.route, Route::Local(local) if !matches!(local, Local::Quit | Local::Reset));
+        if st.identity.resp3 || pin.in_multi || !begins && !is_local {
+            return None;
+        }
+        if pin.subscribing > 0 && st.is_waiting() {
+            return Some(Step::Again(Park::Until(st.next_seq())));
+        }
+        if is_local || pin.link.pinned.subscriptions() == 0 {
+            return None;
+        }
+        self.error_here(worker, st, &not_for_subscribers(row));
+        Some(Step::Next)
+    }
+
     /// A reply on the session's own link.
     pub fn pinned_reply(
         self: &Rc<Self>,

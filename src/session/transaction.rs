@@ -262,9 +262,20 @@ impl Session {
         worker.metrics.forwarded.add(wires.len() as u64);
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let (asker, detour) = (self.asker(first), Detour::new(worker.now()));
-        let block = upstream::Block { asker, wires, slot, writes, reads, replies: Vec::new(), detour, whole };
+        let block = upstream::Block {
+            asker,
+            wires,
+            slot,
+            writes,
+            reads,
+            replies: Vec::new(),
+            failed: false,
+            detour,
+            whole,
+        };
         send_block(worker, link, &Rc::new(RefCell::new(block)));
         st.lanes.here.note(link, last);
+        st.lanes.note_written(link);
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         st.taken_ahead = at;
         Step::Next
@@ -286,6 +297,14 @@ impl Session {
         };
         if local == Local::Madcache {
             return Some(self.refuse(worker, st, "ERR MADCACHE commands are not allowed inside MULTI"));
+        }
+        // It would leave out a part of EXEC's reply.
+        if local == Local::ClientReply && args.get(2).is_some_and(|how| !how.eq_ignore_ascii_case(b"on")) {
+            return Some(self.refuse(
+                worker,
+                st,
+                "ERR CLIENT REPLY OFF and SKIP are not allowed inside MULTI",
+            ));
         }
         let change = match local {
             _ if !row.arity_fits(args.len()) => None,

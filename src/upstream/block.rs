@@ -26,6 +26,8 @@ pub struct Block {
     pub writes: StripeSet,
     pub reads: bool,
     pub replies: Vec<Bytes>,
+    /// The link is lost; what had come before was handed over.
+    pub failed: bool,
     pub detour: Detour,
     /// The links of the whole cluster.
     pub whole: Rc<LinkSet>,
@@ -60,7 +62,10 @@ pub(super) fn block_reply(
             (block.asker.clone(), std::mem::take(&mut block.replies))
         };
         let (block, purpose, resp3) = (block.clone(), link.purpose, link.resp3);
-        let send = Box::new(move |worker: &Rc<Worker>| go_elsewhere(worker, &block, purpose, resp3));
+        let send = Box::new(move |worker: &Rc<Worker>, waited| {
+            block.borrow_mut().detour.go_on(waited);
+            go_elsewhere(worker, &block, purpose, resp3);
+        });
         return session.displace(worker, Displaced { seq, pause, replies, send });
     }
     let (first, replies, writes, reads) = {
@@ -102,14 +107,19 @@ fn go_elsewhere(worker: &Rc<Worker>, block: &Rc<RefCell<Block>>, purpose: Purpos
 
 /// One of its requests has no reply.
 pub(super) fn block_failed(worker: &Rc<Worker>, block: &Rc<RefCell<Block>>, failure: Failure) {
-    let asker = {
+    let (Asker { session, seq }, at, come) = {
         let mut block = block.borrow_mut();
         let at = block.replies.len() as u64;
+        let come = if block.failed { Vec::new() } else { block.replies.clone() };
+        block.failed = true;
         block.replies.push(Bytes::new());
         worker.bump(&block.writes);
-        Asker { seq: block.asker.seq + at, ..block.asker.clone() }
+        (block.asker.clone(), at, come)
     };
-    asker.session.fail(worker, asker.seq, failure);
+    for (at, reply) in come.into_iter().enumerate() {
+        session.answer(worker, seq + at as u64, Frame::Owned(reply));
+    }
+    session.fail(worker, seq + at, failure);
 }
 
 impl Block {

@@ -10,9 +10,10 @@ use super::link::{Kept, Link};
 use super::pending::{Asker, Expect, Failure, Frame, Pending};
 use super::{FillEach, LinkSet, Purpose, replies};
 use crate::clock::Moment;
-use crate::command::{self, Group};
+use crate::command::{self, Group, Route};
 use crate::config::{Address, Endpoint};
-use crate::session::Displaced;
+use crate::resp;
+use crate::session::{Displaced, Waited};
 use crate::worker::Worker;
 
 /// How long a request is sent to and fro, a slot may be unserved, or its keys be divided, before the client learns of it.
@@ -42,6 +43,16 @@ impl Again {
 
     fn slot(&self) -> Option<u16> {
         command::slot_of_request(&self.wire)
+    }
+
+    /// Whether it is a script, or something that the table does not know.
+    fn may_word_it_itself(&self) -> bool {
+        let words: Vec<&[u8]> = resp::array_elements(&self.wire)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(resp::bulk_text)
+            .collect();
+        command::lookup_argv(&words).is_none_or(|row| row.route == Route::Script)
     }
 }
 
@@ -93,14 +104,24 @@ impl Link {
     /// What this reply says of the node, if it is such a word. It is noted.
     pub(super) fn redirect(&self, worker: &Worker, frame: &[u8]) -> Option<Redirect> {
         let redirect = self.told_elsewhere(worker, frame)?;
-        let whole = worker.whole_of(&self.set.upstream)?;
-        let cluster = whole.remote.cluster.as_ref()?;
-        match &redirect {
+        self.note_redirect(worker, &redirect);
+        Some(redirect)
+    }
+
+    fn note_redirect(&self, worker: &Worker, redirect: &Redirect) {
+        let Some(whole) = worker.whole_of(&self.set.upstream) else { return };
+        let Some(cluster) = &whole.remote.cluster else { return };
+        match redirect {
             Redirect::Moved { slot, to } => worker.shared.revoke_leases_of(&cluster.moved(*slot, to)),
             Redirect::Ask { slot, .. } => worker.shared.revoke_leases_of(&cluster.moves(*slot)),
             Redirect::Later => cluster.doubts.notify_one(),
         }
-        Some(redirect)
+    }
+
+    fn is_unstable(&self, worker: &Worker, slot: u16) -> bool {
+        let whole = worker.whole_of(&self.set.upstream);
+        let cluster = whole.as_ref().and_then(|whole| whole.remote.cluster.as_ref());
+        cluster.is_some_and(|cluster| cluster.topology().is_unstable(slot))
     }
 
     /// The same, not noted. Nobody is sent to a stranger: what the cluster's nodes do not know yet, they are asked about.
@@ -156,21 +177,25 @@ pub(super) fn follow(
     if matches!(pending.kept, Kept::Nothing) {
         return Some(pending);
     }
-    if link.purpose == Purpose::Script || matches!(pending.expect, Expect::WriteUnknown(..)) {
-        let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
+    let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
+    let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
+    if again.may_word_it_itself() {
         let can_be_verified =
             [&b"-MOVED "[..], b"-ASK ", b"-TRYAGAIN "].iter().any(|word| frame.starts_with(word));
         if !can_be_verified {
             return Some(pending);
         }
-        let Some(again) = Again::of(link, &mut pending) else { return Some(pending) };
+        let was_unstable = again.slot().is_some_and(|slot| link.is_unstable(worker, slot));
         let is_divided = frame.starts_with(b"-TRYAGAIN ");
-        let doubted = Doubted { again, redirect, is_divided, reply: Bytes::copy_from_slice(frame) };
+        let reply = Bytes::copy_from_slice(frame);
+        if let Some(asker) = pending.expect.asker() {
+            asker.session.doubt(asker.seq);
+        }
+        let doubted = Doubted { again, redirect, was_unstable, is_divided, reply };
         tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
         return None;
     }
-    let Some(redirect) = link.redirect(worker, frame) else { return Some(pending) };
-    let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
+    link.note_redirect(worker, &redirect);
     match again.detour.turn(worker, redirect) {
         Some(pause) => Elsewhere::of(link, pending, again).go(worker, pause, last_word(frame)),
         None => replies::hand_over(worker, link, pending, Frame::Owned(last_word(frame))),
@@ -182,6 +207,8 @@ pub(super) fn follow(
 struct Doubted {
     again: Again,
     redirect: Redirect,
+    /// The slot was known to be on its way.
+    was_unstable: bool,
     /// Some of its keys are on one node, some on the other.
     is_divided: bool,
     reply: Bytes,
@@ -190,19 +217,16 @@ struct Doubted {
 /// A script, and whatever else the table does not know, can answer with an error of its own that reads like a redirection,
 /// after it has written. Nothing was executed only if the nodes themselves say that this one does not serve the slot.
 async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pending, doubted: Doubted) {
-    let Doubted { mut again, redirect, is_divided, mut reply } = doubted;
+    let Doubted { mut again, redirect, was_unstable, is_divided, mut reply } = doubted;
     let node = &link.set.upstream;
     let asker = pending.expect.asker().cloned();
-    if let Some(asker) = &asker {
-        asker.session.doubt(asker.seq);
-    }
     let whole = worker.whole_of(node);
     let cluster = whole.as_ref().and_then(|whole| whole.remote.cluster.as_ref());
     if let (Some(cluster), Some(slot)) = (cluster, again.slot()) {
         cluster.look_again().await;
         let topology = cluster.topology();
         let serves = topology.owner(slot).is_some_and(|owner| owner.number == node.remote.number);
-        let is_unstable = topology.is_unstable(slot);
+        let is_unstable = was_unstable || topology.is_unstable(slot);
         if is_unstable || !serves && !is_divided {
             match again.detour.turn(&worker, redirect) {
                 Some(pause) => {
@@ -249,6 +273,13 @@ impl Detour {
         }
     }
 
+    /// It is about to be sent: another node is asked for this time only if the node that says so has said it just now.
+    pub fn go_on(&mut self, waited: Waited) {
+        if waited == Waited::Yes {
+            self.asked = None;
+        }
+    }
+
     /// What stands before a request that was sent there for this time only.
     pub fn ask(&self, worker: &Rc<Worker>, link: &Rc<Link>) {
         if self.asked.is_some() {
@@ -271,7 +302,11 @@ impl Detour {
         if Moment::now().since(self.since) > PATIENCE {
             return None;
         }
-        let waits = redirect == Redirect::Later || self.redirects > HASTE_MAX;
+        let waits = match redirect {
+            Redirect::Later => true,
+            Redirect::Moved { .. } => self.redirects > HASTE_MAX,
+            Redirect::Ask { .. } => false,
+        };
         self.asked = match redirect {
             Redirect::Ask { to, .. } => Some(to),
             _ => None,
@@ -307,11 +342,14 @@ impl Elsewhere {
         Elsewhere { expect, group, again, from: link.set.clone(), purpose: link.purpose, resp3: link.resp3 }
     }
 
-    fn go(self, worker: &Rc<Worker>, pause: Duration, last_word: Bytes) {
+    fn go(mut self, worker: &Rc<Worker>, pause: Duration, last_word: Bytes) {
         // What decides how a session goes on has no place among its requests.
         let asker = self.expect.asker().filter(|asker| asker.seq != u64::MAX).cloned();
         if let Some(Asker { session, seq }) = asker {
-            let send = Box::new(|worker: &Rc<Worker>| self.send(worker));
+            let send = Box::new(|worker: &Rc<Worker>, waited| {
+                self.again.detour.go_on(waited);
+                self.send(worker);
+            });
             return session.displace(worker, Displaced { seq, pause, replies: vec![last_word], send });
         }
         let worker = worker.clone();

@@ -101,7 +101,8 @@ fn wait_asks_every_node_that_the_session_has_written_to() {
                 names.find(is_here).unwrap()
             };
             let [lock, subject, channel] = ["lock:", "ratelimit:user:", ""].map(name);
-            let writes: [&[&[&str]]; 7] = [
+            let writes: [&[&[&str]]; 8] = [
+                &[&["MULTI"], set, &["EXEC"]],
                 &[set],
                 &[&["FLUSHALL"]],
                 &[&["LOCK.ACQUIRE", &lock, "100000"]],
@@ -112,9 +113,11 @@ fn wait_asks_every_node_that_the_session_has_written_to() {
             ];
             for write in writes {
                 let mut client = daemon.client();
+                let bytes: Vec<u8> = write.iter().flat_map(|words| support::encode(words)).collect();
+                client.send_raw(&bytes).unwrap();
                 for words in write {
-                    let reply = client.text(words);
-                    assert!(!reply.starts_with('-'), "{words:?}: {reply}");
+                    let reply = client.read_frame();
+                    assert!(!reply.starts_with(b"-"), "{words:?}: {}", reply.escape_ascii());
                 }
                 cluster.stop(node);
                 client.send(&["WAIT", "0", "10"]);

@@ -180,26 +180,86 @@ fn no_client_is_sent_to_another_node() {
 }
 
 #[test]
-fn an_error_of_a_divided_request_says_that_other_parts_were_executed() {
+fn where_a_divided_request_was_not_sent_in_part_its_error_says_so() {
     let mut cluster = RedisCluster::start(3);
-    cluster.at_every_master(&["ACL", "SETUSER", "app", "on", ">secret", "+@all"]);
     cluster.at_every_master(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
     let [here, there] = [0, 1].map(|node| cluster.key_of(node, "key"));
     let mut client = daemon.client();
     assert_eq!(client.text(&["MSET", &here, "1", &there, "1"]), "+OK");
-    cluster.at_every_master(&["ACL", "SETUSER", "app", &format!("~{there}")]);
-    let mut app = daemon.client();
-    assert_eq!(app.text(&["AUTH", "app", "secret"]), "+OK");
-    let reply = app.text(&["DEL", &here, &there]);
-    assert!(reply.starts_with("-NOPERM ") && reply.contains("done in part"), "{reply}");
-    assert_eq!(client.text(&["EXISTS", &here, &there]), ":1");
     cluster.kill(1);
     eventually("a part is not sent", || {
         let reply = client.text(&["MSET", &here, "2", &there, "2"]);
         reply.contains("not sent") && reply.contains("done in part")
     });
     assert_eq!(client.text(&["GET", &here]), "2");
+}
+
+#[test]
+fn what_waits_for_another_request_goes_to_whoever_serves_its_slot_then() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let slot = cluster.slot("{slot}");
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    assert_eq!(client.text(&["SET", "{slot}a", "v"]), "+OK");
+    cluster.begin_move(slot, to);
+    let requests: [&[&str]; 3] =
+        [&["MGET", "{slot}a", "{slot}b"], &["SET", "{slot}c", "mine"], &["GET", "{slot}c"]];
+    let bytes: Vec<u8> = requests.iter().flat_map(|words| support::encode(words)).collect();
+    client.send_raw(&bytes).unwrap();
+    client.expect_silence(Duration::from_millis(100));
+    // It does not move after all; the other node still waits for it.
+    assert_eq!(cluster.client(from).text(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]), "+OK");
+    for reply in [&b"*2\r\n$1\r\nv\r\n$-1\r\n"[..], b"+OK\r\n", b"$4\r\nmine\r\n"] {
+        assert_eq!(client.read_frame(), reply);
+    }
+    assert_eq!(cluster.client(from).text(&["GET", "{slot}c"]), "mine");
+}
+
+#[test]
+fn a_block_whose_link_is_lost_ends_its_connection() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let key = cluster.key_of(0, "key");
+    cluster.at_every_master(&["CLIENT", "PAUSE", "3000", "WRITE"]);
+    let block: [&[&str]; 4] = [&["MULTI"], &["SET", &key, "v"], &["EXEC"], &["PING"]];
+    let bytes: Vec<u8> = block.iter().flat_map(|words| support::encode(words)).collect();
+    client.send_raw(&bytes).unwrap();
+    let mut node = cluster.client(0);
+    let mut blocked = String::new();
+    eventually("it is being executed", || {
+        let clients = node.text(&["CLIENT", "LIST"]);
+        let block = clients.lines().find(|line| !line.contains(" multi=-1 "));
+        blocked = block.map_or(String::new(), |line| line.split(' ').next().unwrap().replace("id=", ""));
+        !blocked.is_empty()
+    });
+    assert_eq!(node.text(&["CLIENT", "KILL", "ID", &blocked]), ":1");
+    assert_eq!(client.read_to_end(), b"+OK\r\n");
+}
+
+#[test]
+fn a_subscriber_reads_and_writes_while_a_slot_moves() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    for node in 0..3 {
+        let key = cluster.key_of(node, "key");
+        let slot = cluster.slot(&key);
+        cluster.begin_move(slot, (node + 1) % 3);
+        let mut client = daemon.client();
+        client.send(&["HELLO", "3"]);
+        client.read_frame();
+        let replies = batch(&mut client, &[&["SUBSCRIBE", "channel"], &["SET", &key, "v"], &["GET", &key]]);
+        assert_eq!(replies[1..], ["+OK", "$1\r\nv"], "node {node}");
+    }
+    let [a, b] = [0, 1].map(|node| cluster.key_of(node, "other"));
+    let mut client = daemon.client();
+    let unsubscribed: [&[&str]; 3] =
+        [&["SUBSCRIBE", "channel"], &["UNSUBSCRIBE", "channel"], &["MSET", &a, "1", &b, "2"]];
+    assert_eq!(batch(&mut client, &unsubscribed)[2], "+OK");
+    let replies = batch(&mut client, &[&["SUBSCRIBE", "channel"], &["MGET", &a, &b], &["UNSUBSCRIBE"]]);
+    assert!(replies[1].starts_with("-ERR Can't execute 'mget'"), "{replies:?}");
 }
 
 #[test]
