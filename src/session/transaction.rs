@@ -79,6 +79,7 @@ pub struct Executed {
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 /// Refused by L2 in a transaction, which fails with it: GET without a key.
 const FAILS_THE_TRANSACTION: &[u8] = b"*1\r\n$3\r\nGET\r\n";
+const CLIENT_REPLY_ON: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n";
 /// A MULTI block of more requests than this gets a link of its own.
 const BLOCK_LEN_MAX: usize = 4096;
 
@@ -298,13 +299,17 @@ impl Session {
         if local == Local::Madcache {
             return Some(self.refuse(worker, st, "ERR MADCACHE commands are not allowed inside MULTI"));
         }
-        // It would leave out a part of EXEC's reply.
-        if local == Local::ClientReply && args.get(2).is_some_and(|how| !how.eq_ignore_ascii_case(b"on")) {
-            return Some(self.refuse(
-                worker,
-                st,
-                "ERR CLIENT REPLY OFF and SKIP are not allowed inside MULTI",
-            ));
+        // OFF and SKIP would leave out a part of EXEC's reply, or all of it.
+        if local == Local::ClientReply
+            && args.len() == 3
+            && args
+                .get(2)
+                .is_some_and(|how| [&b"off"[..], b"skip"].iter().any(|word| how.eq_ignore_ascii_case(word)))
+            && let Some(pin) = &mut st.pin
+        {
+            pin.queued.note(&StripeSet::None, false);
+            let expect = PinnedExpect::one(StripeSet::None, PinnedReply::Plain);
+            return Some(self.send_on_pin(worker, st, CLIENT_REPLY_ON, expect, Group::Local));
         }
         let change = match local {
             _ if !row.arity_fits(args.len()) => None,
