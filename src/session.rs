@@ -88,7 +88,7 @@ struct Place {
     what: Waits,
     /// CLIENT REPLY OFF or SKIP: the reply is not written.
     mute: bool,
-    /// Before a cluster: that of its keys.
+    /// Before a cluster: the hash slot of its keys.
     slot: Option<u16>,
 }
 
@@ -150,7 +150,7 @@ struct State {
     identity: Identity,
     links: Rc<LinkSet>,
     lanes: Lanes,
-    /// Before a cluster: that of the present request's keys.
+    /// Before a cluster: the hash slot of the present request's keys.
     slot: Option<u16>,
     pin: Option<Box<Pin>>,
     /// The session's way through a cluster, once it has one.

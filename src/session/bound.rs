@@ -56,17 +56,18 @@ impl Session {
     ) -> Option<Step> {
         let pin = st.pin.as_ref()?;
         let slots = row.slots(&request.args);
-        if pin.refuses_other_commands(st.identity.resp3) && matches!(slots, Slots::Many(_)) {
-            // The node would say something of slots first.
-            self.error_here(worker, st, &not_for_subscribers(row));
-            return Some(Step::Next);
-        }
         if pin.in_multi
             || pin.link.pinned.streaming.get()
-            || pin.refuses_other_commands(st.identity.resp3)
-            || matches!(row.route, Route::State | Route::Multi)
+            || matches!(row.route, Route::State | Route::Multi | Route::Subscription)
         {
             return None;
+        }
+        if pin.refuses_other_commands(st.identity.resp3) {
+            // Of keys in several slots the node would say something else first.
+            return matches!(slots, Slots::Many(_)).then(|| {
+                self.error_here(worker, st, &not_for_subscribers(row));
+                Step::Next
+            });
         }
         let division = Join::of(row, &request.args, slots);
         if division.is_none() && !is_of_the_whole(row) {
@@ -75,10 +76,10 @@ impl Session {
         if st.is_waiting() {
             return Some(Step::Again(Park::Until(st.next_seq())));
         }
-        let step = match division {
-            Some(division) => self.divide(worker, st, request, row, division),
-            None => self.of_the_whole(worker, st, cluster, request, row)?,
-        };
+        if let Some(division) = division {
+            return Some(self.divide(worker, st, request, row, division));
+        }
+        let step = self.of_the_whole(worker, st, cluster, request, row)?;
         let waits = matches!(step, Step::Next) && st.is_waiting();
         Some(if waits { Step::Wait(Park::Until(st.next_seq())) } else { step })
     }

@@ -88,6 +88,8 @@ struct Block {
     writes: StripeSet,
     reads: bool,
     scripts: bool,
+    /// Before a cluster: the one of its keys.
+    slot: Option<u16>,
 }
 
 impl Session {
@@ -130,11 +132,11 @@ impl Session {
     /// The requests up to EXEC, if all of them may go over a shared link.
     fn whole_block(&self, worker: &Worker, st: &State, rest: &[u8]) -> Option<Block> {
         let mut scanner = RequestScanner::default();
-        let mut block = Block { lens: Vec::new(), writes: StripeSet::None, reads: false, scripts: false };
+        let mut block =
+            Block { lens: Vec::new(), writes: StripeSet::None, reads: false, scripts: false, slot: None };
         let mut stripes = Vec::new();
         let mut unknown = false;
         let mut at = 0;
-        let mut slot = None;
         loop {
             let RequestScan::Complete { len } = scanner.scan(&rest[at..], &st.limits) else { return None };
             let args = resp::Args::new(&rest[at..at + len], scanner.ranges());
@@ -150,7 +152,7 @@ impl Session {
             if worker.shared.l2.cluster.is_some() {
                 match row.slots(&args) {
                     Slots::None => {}
-                    Slots::One(other) if *slot.get_or_insert(other) == other => {}
+                    Slots::One(other) if *block.slot.get_or_insert(other) == other => {}
                     // Command by command it is refused where Redis refuses it.
                     Slots::One(_) | Slots::Many(_) => return None,
                 }
@@ -258,8 +260,7 @@ impl Session {
             st.take_place(Waits::Reply);
         }
         let last = st.next_seq() - 1;
-        let slot = wires.iter().find_map(|wire| command::slot_of_request(wire));
-        let Block { writes, reads, .. } = block;
+        let Block { writes, reads, slot, .. } = block;
         worker.metrics.forwarded.add(wires.len() as u64);
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let (asker, detour) = (self.asker(first), Detour::new(worker.now()));

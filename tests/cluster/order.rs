@@ -260,6 +260,8 @@ fn a_subscriber_reads_and_writes_while_a_slot_moves() {
     assert_eq!(batch(&mut client, &unsubscribed)[2], "+OK");
     let replies = batch(&mut client, &[&["SUBSCRIBE", "channel"], &["MGET", &a, &b], &["UNSUBSCRIBE"]]);
     assert!(replies[1].starts_with("-ERR Can't execute 'mget'"), "{replies:?}");
+    let replies = batch(&mut client, &[&["SUBSCRIBE", "channel"], &["SSUBSCRIBE", &a, &b]]);
+    assert!(replies[1].starts_with("-CROSSSLOT "), "{replies:?}");
 }
 
 #[test]
