@@ -4,6 +4,7 @@
 use super::compact::{Compact, INLINE_LEN_MAX};
 use super::dict::Dict;
 use super::eviction::Policy;
+use super::keys::Keys;
 use super::object::{NOWHERE, Object};
 use super::random::Random;
 
@@ -234,10 +235,12 @@ impl Keyspace {
     }
 
     /// Who watches or waits keeps looking at the same number, where there are other keys now.
-    pub fn swap(&mut self, first: u32, second: u32) {
+    pub fn swap(&mut self, first: u32, second: u32, now_ms: u64) {
         if first == second {
             return;
         }
+        self.expire_of_interest(first, second, now_ms);
+        self.expire_of_interest(second, first, now_ms);
         self.note_changes_of_interest(first, second);
         self.note_changes_of_interest(second, first);
         self.databases.swap(first as usize, second as usize);
@@ -245,6 +248,15 @@ impl Keyspace {
         let others = std::mem::replace(&mut self.databases[second as usize].interests, interests);
         self.databases[first as usize].interests = others;
         self.changes += 1;
+    }
+
+    /// To those who watch or wait in `db`, a key that has expired in `coming` does not come.
+    fn expire_of_interest(&mut self, db: u32, coming: u32, now_ms: u64) {
+        let interests = self.databases[db as usize].interests.iter();
+        let keys: Vec<Compact> = interests.map(|(key, _)| Compact::from(key)).collect();
+        for key in keys {
+            Keys { keyspace: self, db: coming, now_ms }.locate(&key);
+        }
     }
 
     /// Every key of interest in `db` that is there, or is in `coming`, counts as changed.

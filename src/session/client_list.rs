@@ -45,7 +45,7 @@ impl Worker {
         for session in sessions {
             let st = session.state.borrow();
             if filter.admits(session.id, session.kind(&st)) {
-                lines.push((session.id, session.describe(self, &st)));
+                lines.push((session.id, session.describe(self, &st, 0)));
             }
         }
         lines
@@ -86,7 +86,8 @@ impl Session {
         flags
     }
 
-    pub(super) fn describe(&self, worker: &Worker, st: &State) -> String {
+    /// `asking` bytes are those of the request that is being looked at.
+    pub(super) fn describe(&self, worker: &Worker, st: &State, asking: usize) -> String {
         let now = worker.now();
         let [sub, psub, ssub] = st.pin.as_ref().map_or([0; 3], |pin| pin.link.pinned.subscription_counts());
         let (sub, psub, ssub, queued) = match &st.embedded {
@@ -110,7 +111,7 @@ impl Session {
             now.since(st.last_use).as_secs(),
             self.flags(st),
             id.db,
-            st.input.len(),
+            asking + st.input.len(),
             st.out.len(),
             st.last_command.to_ascii_lowercase(),
             id.user.name(),

@@ -176,7 +176,7 @@ impl Session {
             }
         };
         let (seq, resp3, me) = (self.await_reply(st), st.identity.resp3, self.id);
-        let own_line = self.describe(worker, st);
+        let own_line = self.describe(worker, st, request.wire.len());
         let list = move |there: &Rc<Worker>| there.describe_sessions(&filter, me);
         let wants_me = Filter::parse(&request.args).is_ok_and(|filter| filter.admits(me, self.kind(st)));
         self.on_all_workers(worker, list, move |here, session, lines| {

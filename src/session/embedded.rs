@@ -202,7 +202,7 @@ impl Session {
             }
             Local::ClientSetname => resp::error(out, BAD_NAME),
             Local::ClientInfo => {
-                let line = self.describe(worker, st);
+                let line = self.describe(worker, st, 0);
                 resp::verbatim(out, line.as_bytes(), resp3);
             }
             Local::ClientNoEvict => match arg(2).to_ascii_lowercase().as_slice() {

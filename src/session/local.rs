@@ -77,7 +77,7 @@ impl Session {
             Local::ClientSetname => self.set_name(worker, st, args),
             Local::ClientSetinfo => self.set_info(worker, st, request),
             Local::ClientInfo => {
-                let line = self.describe(worker, st);
+                let line = self.describe(worker, st, request.wire.len());
                 let resp3 = st.identity.resp3;
                 self.reply_here(worker, st, |out| resp::verbatim(out, line.as_bytes(), resp3));
                 Step::Next

@@ -55,7 +55,7 @@ fn swapdb(ctx: &mut Context<'_>, argv: &Argv<'_>) -> Outcome {
     if !exists(first) || !exists(second) {
         return Err(Fault::of("ERR DB index is out of range"));
     }
-    ctx.keys.keyspace.swap(first as u32, second as u32);
+    ctx.keys.keyspace.swap(first as u32, second as u32, ctx.keys.now_ms);
     ctx.reply.ok();
     Ok(())
 }

@@ -22,8 +22,8 @@ const SECTIONS: &[(&str, Section)] = &[
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
-    ("Persistence", |_, _, _| {
-        lines(&[("loading", 0), ("rdb_changes_since_last_save", 0), ("aof_enabled", 0)])
+    ("Persistence", |core, _, _| {
+        lines(&[("loading", 0), ("rdb_changes_since_last_save", core.keyspace.changes()), ("aof_enabled", 0)])
     }),
     ("Stats", stats),
     ("Replication", replication),

@@ -161,6 +161,20 @@ fn a_watched_key_tells_every_change_and_nothing_else() {
 }
 
 #[test]
+fn a_key_that_had_expired_in_the_other_database_does_not_come_by_swapdb() {
+    for own in ["PING", "SET k v PX 10"] {
+        let mut probe = Probe::new();
+        probe.run("SET k v PX 10");
+        assert_eq!(probe.run("MOVE k 1"), ":1");
+        probe.run(own);
+        probe.now_ms += 11;
+        let before = probe.keys().watch(b"k");
+        probe.run("SWAPDB 0 1");
+        assert_eq!(probe.keys().watched_version(b"k"), before, "{own}");
+    }
+}
+
+#[test]
 fn who_waits_for_a_key_learns_of_it_however_it_comes() {
     let mut probe = Probe::new();
     probe.keyspace.wait_for(0, b"k");
