@@ -32,6 +32,8 @@ pub(super) fn is_of_the_whole(row: &Row) -> bool {
             | "CLIENT|PAUSE"
             | "CLIENT|UNPAUSE"
             | "CLIENT|TRACKING"
+            | "SCRIPT|KILL"
+            | "FUNCTION|KILL"
             | "CLUSTER|SLOTS"
             | "CLUSTER|SHARDS"
             | "CLUSTER|NODES"
@@ -55,7 +57,10 @@ impl Session {
         match row.name {
             "SCAN" => self.scan(worker, st, request, row),
             "WAIT" | "WAITAOF" => Some(self.wait_for_all(worker, st, cluster, request)),
-            "CLIENT|PAUSE" | "CLIENT|UNPAUSE" => Some(self.pause_all(worker, st, request, row)),
+            "CLIENT|PAUSE" | "CLIENT|UNPAUSE" => {
+                Some(self.of_every_node(worker, st, request, row, How::Same))
+            }
+            "SCRIPT|KILL" | "FUNCTION|KILL" => Some(self.of_every_node(worker, st, request, row, How::Done)),
             "CLUSTER|COUNTKEYSINSLOT" | "CLUSTER|GETKEYSINSLOT" => {
                 let slot = request.args.get(2).and_then(resp::strict_integer)?;
                 let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)?;
@@ -179,13 +184,14 @@ impl Session {
         self.ask_each_alone(worker, st, nodes, request, How::Least)
     }
 
-    /// PAUSE may hold back what stands on other links.
-    fn pause_all(
+    /// What may hold back what stands on other links, or must get through where these wait.
+    fn of_every_node(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
         request: Request<'_>,
         row: &Row,
+        how: How,
     ) -> Step {
         if st.is_waiting() {
             return Step::Again(Park::Until(st.next_seq()));
@@ -193,7 +199,7 @@ impl Session {
         note_pause(worker, row, &request.args);
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let nodes = worker.nodes_of(&whole.upstream);
-        self.ask_each_alone(worker, st, nodes, request, How::Same)
+        self.ask_each_alone(worker, st, nodes, request, how)
     }
 
     /// Over links that stand behind nobody else's requests; one node, where none is named.
@@ -217,8 +223,15 @@ impl Session {
         }
         let mut asked = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let link = match node.set(&st.identity.user, 0).pinned(worker, false) {
+            let links = node.set(&st.identity.user, 0);
+            let link = match how == How::Done {
+                true => links.fresh(worker, false),
+                false => links.pinned(worker, false),
+            };
+            let link = match link {
                 Ok(link) => link,
+                // Others may be what this one is not needed for.
+                Err(_) if how == How::Done => continue,
                 Err(failure) => {
                     asked.into_iter().for_each(|link: Rc<Link>| link.set.give_back(&link));
                     self.fail_here(worker, st, &failure);
@@ -232,11 +245,13 @@ impl Session {
         tokio::task::spawn_local(async move {
             let answers = join_all(asked.iter().map(|link| ask_alone(&worker, link, &wire))).await;
             asked.iter().for_each(|link| link.set.give_back(link));
-            match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+            let answers = answers.into_iter().filter(|answer| answer.is_ok() || how != How::Done);
+            match answers.collect::<Result<Vec<_>, _>>() {
+                // None was reached, or a link was lost before it answered.
+                Ok(replies) if replies.is_empty() => session.fail(&worker, seq, Failure::Unknown),
                 Ok(replies) => {
                     session.answer(&worker, seq, Frame::Owned(Join::of_all(how, replies).into()));
                 }
-                // A link was lost before it answered.
                 Err(_) => session.fail(&worker, seq, Failure::Unknown),
             }
         });

@@ -36,6 +36,8 @@ pub(super) enum How {
     Tally,
     /// Any that is not nil.
     Any,
+    /// One node had something to do: its reply, rather than the others' errors.
+    Done,
     /// Each element has its place among those of the whole.
     Placed,
 }
@@ -106,6 +108,11 @@ impl Join {
 
     fn put_together(self, out: &mut Vec<u8>, random: u64) {
         let is_error = |reply: &Bytes| reply.starts_with(b"-");
+        if self.how == How::Done {
+            let idle = |reply: &&Bytes| (is_error(reply), reply.starts_with(b"-NOTBUSY"));
+            return out
+                .extend_from_slice(self.replies.iter().min_by_key(idle).map_or(&b""[..], Bytes::as_ref));
+        }
         if let Some(error) = self.replies.iter().find(|reply| is_error(reply)) {
             // The client must not believe that nothing was sent.
             let in_part = memmem::find(error, b" not sent: ").is_some()
@@ -121,6 +128,10 @@ impl Join {
         let numbers = || self.replies.iter().map(|reply| resp::parse_integer(reply));
         match self.how {
             How::Same => out.extend_from_slice(&first),
+            How::Done => {
+                let had_nothing = |reply: &&Bytes| (is_error(reply), reply.starts_with(b"-NOTBUSY"));
+                out.extend_from_slice(self.replies.iter().min_by_key(had_nothing).unwrap_or(&first));
+            }
             How::Sum => resp::integer(out, numbers().map(Option::unwrap_or_default).sum()),
             How::Least => match resp::parse_integer(&first) {
                 Some(_) => resp::integer(out, numbers().flatten().min().unwrap_or(0)),

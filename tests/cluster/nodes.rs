@@ -120,3 +120,23 @@ fn a_cluster_of_which_no_node_answers_is_found_later() {
     eventually("it is found", || daemon.client().text(&["SET", "k", "v"]) == "+OK");
     assert!(!daemon.stderr().contains("ERROR"), "{}", daemon.stderr());
 }
+
+#[test]
+fn a_script_is_killed_on_whichever_node_it_runs() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut operator = daemon.client();
+    assert_eq!(operator.text(&["CONFIG", "SET", "busy-reply-threshold", "1"]), "+OK");
+    let idle = "-NOTBUSY No scripts in execution right now.";
+    assert_eq!(operator.text(&["SCRIPT", "KILL"]), idle);
+    for node in 0..3 {
+        let key = cluster.key_of(node, "key");
+        let mut client = daemon.client();
+        client.send(&["EVAL", "while true do end", "1", &key]);
+        eventually("the script runs", || cluster.client(node).text(&["PING"]).starts_with("-BUSY"));
+        assert_eq!(operator.text(&["SCRIPT", "KILL"]), "+OK", "node {node}");
+        let reply = String::from_utf8(client.read_frame()).unwrap();
+        assert!(reply.contains("killed by user with SCRIPT KILL"), "node {node}: {reply}");
+    }
+    assert_eq!(operator.text(&["FUNCTION", "KILL"]), idle);
+}
