@@ -15,6 +15,7 @@ local function make_room()
     local name, owner = lookup(keys, id)
     local other = owner == user and read(base .. name, now)
     if other and other.id == id then
+      reach(base, other.prev)
       other.name = name
       live[#live + 1] = other
     end

@@ -6,9 +6,14 @@
 
 local keys = { index = KEYS[2], names = KEYS[3] }
 local s = resolve(KEYS[1], ARGV[2], ARGV[1], clock_ms(ARGV[3]))
-redis.call('DEL', KEYS[1])
 if not s then
+  redis.call('DEL', KEYS[1])
   return 0
+end
+reach(ARGV[1], s.prev)
+-- Deleting a key twice is refused too where the slot moves.
+if ARGV[2] ~= s.name and ARGV[2] ~= s.prev then
+  redis.call('DEL', KEYS[1])
 end
 finish(keys, ARGV[1], s.name, s.prev, s.id)
 return 1

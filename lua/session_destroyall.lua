@@ -8,19 +8,26 @@
 local keys = { index = KEYS[1], names = KEYS[2] }
 local base, user, now = ARGV[1], ARGV[2], clock_ms(ARGV[3])
 local kept = KEYS[3] and read(KEYS[3], now)
-local ended = 0
+local live, gone = {}, {}
 for _, id in ipairs(redis.call('ZRANGE', keys.index, 0, -1)) do
   local name, owner = lookup(keys, id)
   if not name then
-    forget(keys, id)
+    gone[#gone + 1] = id
   elseif owner == user and not (kept and kept.id == id) then
     local s = read(base .. name, now)
     if s and s.id == id then
-      finish(keys, base, name, s.prev, id)
-      ended = ended + 1
+      reach(base, s.prev)
+      s.name = name
+      live[#live + 1] = s
     else
-      forget(keys, id)
+      gone[#gone + 1] = id
     end
   end
 end
-return ended
+for _, id in ipairs(gone) do
+  forget(keys, id)
+end
+for _, s in ipairs(live) do
+  finish(keys, base, s.name, s.prev, s.id)
+end
+return #live

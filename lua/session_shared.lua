@@ -8,7 +8,8 @@
 --
 -- Keys of sessions that are found by id, by user, by prev or by next are `base` and the name. They cannot be declared, as
 -- nobody knows them before the script runs; they are in the tag's slot like all others, and only scripts that write reach
--- for them. VALIDATE, which L1 holds, reads its declared key alone.
+-- for them. VALIDATE, which L1 holds, reads its declared key alone. While the slot moves, a node of a cluster refuses keys
+-- that it does not have: scripts look for all of them before they write, so that one which is refused has done nothing.
 
 local JUMP_MS = 60000
 local PRUNED_MAX = 500
@@ -74,7 +75,12 @@ local function forget(keys, id)
   redis.call('HDEL', keys.names, id)
 end
 
--- Ends a session and the old token that is within its grace.
+-- Fails where a node of a cluster does not serve the old token of a session that is about to be written or ended.
+local function reach(base, prev)
+  return prev and redis.call('EXISTS', base .. prev) == 1
+end
+
+-- Ends a session and the old token that is within its grace. Of several, all are reached before.
 local function finish(keys, base, name, prev, id)
   if prev then
     redis.call('DEL', base .. prev)
@@ -98,11 +104,12 @@ end
 
 -- Writes a use down, with `fields` besides; the copy under an old token follows.
 local function use(keys, s, base, fields)
+  local has_copy = reach(base, s.prev)
   s.used = s.now
   s.expires = math.min(s.now + s.idle + s.slack, s.ends)
   redis.call('HSET', s.key, 'used_ms', whole(s.used), 'expires_ms', whole(s.expires), unpack(fields))
   redis.call('PEXPIRE', s.key, whole(s.expires - s.now))
-  if s.prev and redis.call('EXISTS', base .. s.prev) == 1 then
+  if has_copy then
     redis.call('HSET', base .. s.prev, 'used_ms', whole(s.used), unpack(fields))
   end
   enlist(keys, s)

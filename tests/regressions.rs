@@ -168,6 +168,24 @@ fn client_reply_skip_leaves_out_the_reply_of_multi_alone() {
 }
 
 #[test]
+fn client_reply_skip_leaves_out_the_reply_of_reset_and_off_ends_with_it() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let without = Daemon::start_with("", &[]);
+    for port in [redis.port, daemon.port, without.port] {
+        for (mode, frames) in
+            [("SKIP", &[&b"$2\r\non\r\n"[..]][..]), ("OFF", &[b"+RESET\r\n", b"$2\r\non\r\n"])]
+        {
+            let mut client = Client::connect(port);
+            pipeline(&mut client, &[&["CLIENT", "REPLY", mode], &["RESET"], &["ECHO", "on"]]);
+            for frame in frames {
+                assert_eq!(client.read_frame(), *frame, "{mode}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_comes_right_behind_an_unsubscription_is_no_subscribers() {
     let redis = Redis::start();
     let daemon = Daemon::start(&redis);

@@ -234,7 +234,7 @@ impl Session {
     fn send_one_shot(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, moved: Moved) -> Result<(), Failure> {
         let mut st = self.state.borrow_mut();
         let Some(mut pin) = st.pin.take() else { return Ok(()) };
-        let kind = pin.one_shot.take();
+        let (kind, watching) = (pin.one_shot.take(), std::mem::take(&mut pin.watching));
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let links = match &moved.redirect {
             Redirect::Ask { to, .. } => {
@@ -250,7 +250,7 @@ impl Session {
         self.turn_to(&mut st, links?);
         self.pin(worker, &mut st, false)?;
         let Some(pin) = &mut st.pin else { return Ok(()) };
-        pin.one_shot = kind;
+        (pin.one_shot, pin.watching) = (kind, watching);
         if matches!(moved.redirect, Redirect::Ask { .. }) {
             pin.link.send(worker, ASKING, Expect::Nobody, Group::Other);
         }

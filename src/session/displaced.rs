@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Session, State, Waits};
+use crate::clock::Moment;
 use crate::upstream::Frame;
 use crate::worker::Worker;
 
@@ -47,6 +48,8 @@ pub(super) struct Queue {
     under_way: Option<u64>,
     /// Of these it is not known yet whether they were executed.
     doubted: Vec<u64>,
+    /// When one of them was given up last.
+    given_up: Moment,
 }
 
 impl Queue {
@@ -78,6 +81,16 @@ impl State {
         queue.next()
     }
 
+    /// What has been received was there when a request was given up: it shares that one's patience.
+    fn is_impatient(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.displaced.given_up > self.last_use)
+    }
+
+    /// From when on the patience for a request counts that was sent then.
+    pub(super) fn patient_since(&self, sent: Moment) -> Moment {
+        if self.is_impatient() { self.last_use } else { sent }
+    }
+
     /// Whether a request of the same slot that was sent later has been answered: what is executed now would be seen, or would
     /// see, out of turn.
     fn was_overtaken(&self, displaced: &Displaced) -> bool {
@@ -89,6 +102,16 @@ impl State {
 }
 
 impl Session {
+    /// See `State::patient_since`.
+    pub fn patient_since(&self, sent: Moment) -> Moment {
+        self.state.borrow().patient_since(sent)
+    }
+
+    /// A request of this session was sent to and fro for long enough.
+    pub fn ran_out_of_patience(&self) {
+        self.state.borrow_mut().course().displaced.given_up = Moment::now();
+    }
+
     /// Whether this request was executed is being found out: what was sent behind it does not go ahead of it.
     pub fn doubt(&self, seq: u64) {
         let mut st = self.state.borrow_mut();
@@ -138,7 +161,10 @@ impl Session {
     fn send_after_pause(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
         let (session, worker) = (self.clone(), worker.clone());
         tokio::task::spawn_local(async move {
-            tokio::time::sleep(displaced.pause).await;
+            let is_impatient = session.state.borrow().is_impatient();
+            if !is_impatient {
+                tokio::time::sleep(displaced.pause).await;
+            }
             worker.tick_clock();
             let overtaken = session.state.borrow().was_overtaken(&displaced);
             if !overtaken {

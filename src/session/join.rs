@@ -115,7 +115,9 @@ impl Join {
         }
         if let Some(error) = self.replies.iter().find(|reply| is_error(reply)) {
             // The client must not believe that nothing was sent.
-            let in_part = memmem::find(error, b" not sent: ").is_some()
+            let nothing_done =
+                error.starts_with(b"-TRYAGAIN ") || memmem::find(error, b" not sent: ").is_some();
+            let in_part = nothing_done
                 && matches!(self.how, How::Sum | How::Same)
                 && !self.replies.iter().all(is_error);
             let line = error.strip_suffix(b"\r\n").unwrap_or(error);

@@ -149,7 +149,8 @@ impl Session {
             self.leave_pin(worker, *pin);
         }
         let live = worker.live();
-        st.reply_mode = ReplyMode::On;
+        // As in Redis, CLIENT REPLY SKIP leaves out this reply too, while OFF ends with it.
+        let is_skipped = std::mem::replace(&mut st.reply_mode, ReplyMode::On) == ReplyMode::SkipNext;
         st.bypass = false;
         st.identity.resp3 = false;
         st.identity.name = Bytes::new();
@@ -158,7 +159,9 @@ impl Session {
         st.limits = super::input::limits_of(&live, st.identity.authenticated);
         st.identity.user = worker.own_user().clone();
         self.use_database(worker, st, worker.shared.l2.target.db);
-        self.reply_here(worker, st, |out| resp::simple(out, "RESET"));
+        if !is_skipped {
+            self.reply_here(worker, st, |out| resp::simple(out, "RESET"));
+        }
         Step::Next
     }
 

@@ -32,14 +32,16 @@ impl OneScript {
             return self.send_again();
         }
         let last_word;
-        let frame = match self.detour.follows(&self.runner.worker, link, frame) {
-            Way::Stands => frame,
-            Way::Elsewhere(pause, last_word) => return self.go_elsewhere(pause, last_word),
-            Way::Ends(word) => {
-                last_word = word;
-                &last_word
-            }
-        };
+        let frame =
+            match self.detour.follows_script(&self.runner.worker, link, self.call.script.finds_keys, frame) {
+                Way::Stands => frame,
+                Way::Elsewhere(pause, last_word) => return self.go_elsewhere(pause, last_word),
+                Way::Ends(word) => {
+                    self.runner.session.ran_out_of_patience();
+                    last_word = word;
+                    &last_word
+                }
+            };
         let OneScript { runner, seq, call, writes, then, .. } = *self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);

@@ -49,6 +49,10 @@ pub(super) enum OneShot {
 /// What the session concludes from a reply on its own link.
 pub enum PinnedReply {
     Plain,
+    /// Whether nothing was watched before.
+    Watch {
+        first: bool,
+    },
     Multi,
     /// The same where the client has its reply already.
     MultiAhead,
@@ -386,8 +390,7 @@ impl Session {
                 PinnedReply::Discard
             }
             Route::Watch if fits && !pin.in_multi => {
-                pin.watching = true;
-                PinnedReply::Plain
+                PinnedReply::Watch { first: !std::mem::replace(&mut pin.watching, true) }
             }
             Route::Unwatch if fits && !pin.in_multi => {
                 pin.watching = false;
@@ -416,7 +419,7 @@ impl Session {
                 PinnedReply::Monitor
             }
             Route::Monitor => PinnedReply::Replication { streams: row.name != "REPLCONF" },
-            Route::LinkState if fits => self.link_state(pin, row, &request),
+            Route::LinkState if fits => pin.link_state(row, &request),
             Route::Local(Local::ClientGetredir | Local::ClientTrackinginfo) => {
                 pin.redirect.map_or(PinnedReply::Plain, PinnedReply::Translated)
             }
@@ -434,23 +437,6 @@ impl Session {
         self.send_on_pin(worker, st, request.wire, expect, row.group())
     }
 
-    fn link_state(&self, pin: &mut Pin, row: &Row, request: &Request<'_>) -> PinnedReply {
-        let word = request.args.get(2).unwrap_or_default();
-        match row.name {
-            "CLIENT|TRACKING" => PinnedReply::Tracking { on: word.eq_ignore_ascii_case(b"on") },
-            "CLIENT|CACHING" => PinnedReply::Plain,
-            "CLIENT|NO-TOUCH" => {
-                let ends = word.eq_ignore_ascii_case(b"off");
-                pin.stays = true;
-                PinnedReply::LinkState { ends }
-            }
-            _ => {
-                pin.stays = true;
-                PinnedReply::LinkState { ends: false }
-            }
-        }
-    }
-
     pub(super) fn send_on_pin(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -463,8 +449,11 @@ impl Session {
         let Some(pin) = &st.pin else { return Step::Next };
         st.lanes.note_written(&pin.link);
         worker.metrics.forwarded.add(1);
+        // Which node it is that watches decides where everything behind it goes.
+        let may_move =
+            matches!(expect.meaning, PinnedReply::Watch { first: true }) && pin.link.is_of_a_cluster;
         pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
-        Step::Next
+        if may_move { Step::Wait(Park::Until(seq + 1)) } else { Step::Next }
     }
 }
 

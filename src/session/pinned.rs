@@ -73,6 +73,7 @@ impl Session {
             let Some(pin) = &mut st.pin else { return };
             match meaning {
                 PinnedReply::Plain => {}
+                PinnedReply::Watch { first } => pin.watching &= !(first && refused),
                 PinnedReply::MultiAhead => {
                     if refused {
                         st.closing = true;
@@ -231,6 +232,26 @@ impl Session {
             self.close_after_replies(worker);
         } else {
             worker.resume(self.clone());
+        }
+    }
+}
+
+impl Pin {
+    /// CLIENT subcommands whose state L2 keeps on the link.
+    pub(super) fn link_state(&mut self, row: &Row, request: &Request<'_>) -> PinnedReply {
+        let word = request.args.get(2).unwrap_or_default();
+        match row.name {
+            "CLIENT|TRACKING" => PinnedReply::Tracking { on: word.eq_ignore_ascii_case(b"on") },
+            "CLIENT|CACHING" => PinnedReply::Plain,
+            "CLIENT|NO-TOUCH" => {
+                let ends = word.eq_ignore_ascii_case(b"off");
+                self.stays = true;
+                PinnedReply::LinkState { ends }
+            }
+            _ => {
+                self.stays = true;
+                PinnedReply::LinkState { ends: false }
+            }
         }
     }
 }

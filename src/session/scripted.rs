@@ -231,7 +231,7 @@ impl Session {
         }
         worker.metrics.forwarded.add(1);
         let known = Worker::knows_script(&link, &call);
-        let detour = Detour::new(worker.now());
+        let detour = Detour::new(st.patient_since(worker.now()));
         let script = Box::new(OneScript { runner, seq, call, writes, then, detour });
         link.send_with(
             worker,

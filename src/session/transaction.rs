@@ -263,7 +263,7 @@ impl Session {
         let Block { writes, reads, slot, .. } = block;
         worker.metrics.forwarded.add(wires.len() as u64);
         let whole = worker.links_of(&st.identity.user, st.identity.db);
-        let (asker, detour) = (self.asker(first), Detour::new(worker.now()));
+        let (asker, detour) = (self.asker(first), Detour::new(st.patient_since(worker.now())));
         let block = upstream::Block {
             asker,
             wires,

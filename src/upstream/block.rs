@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::link::Link;
 use super::pending::{Asker, Expect, Failure, Frame};
-use super::redirects::{Detour, Way};
+use super::redirects::{Detour, Way, told_instead};
 use super::{LinkSet, Purpose};
 use crate::cache::StripeSet;
 use crate::command::Group;
@@ -129,16 +129,22 @@ impl Block {
         if !self.replies.last()?.starts_with(b"-") {
             return None;
         }
+        let mut way = Way::Stands;
         for reply in &mut self.replies {
-            match self.detour.follows(worker, link, reply) {
-                Way::Stands => {}
-                Way::Elsewhere(pause, last_word) => {
-                    *reply = last_word;
-                    return Some(pause);
-                }
-                Way::Ends(last_word) => *reply = last_word,
+            if matches!(way, Way::Stands) {
+                way = self.detour.follows(worker, link, reply);
+            }
+            if let Some(instead) = told_instead(worker, link, reply) {
+                *reply = instead;
             }
         }
-        None
+        match way {
+            Way::Stands => None,
+            Way::Elsewhere(pause, _) => Some(pause),
+            Way::Ends(_) => {
+                self.asker.session.ran_out_of_patience();
+                None
+            }
+        }
     }
 }

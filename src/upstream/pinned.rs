@@ -169,7 +169,7 @@ pub struct Moved {
     pub redirect: Redirect,
 }
 
-/// A command that has a link for itself follows its slot. Of a transaction nothing was executed: the client repeats it.
+/// A command that has a link for itself follows its slot, and so does the first WATCH. Of a transaction nothing was executed: the client repeats it.
 fn not_served(
     asker: Asker,
     expect: PinnedExpect,
@@ -179,6 +179,9 @@ fn not_served(
 ) -> Delivery {
     match (&expect.meaning, redirect, wire) {
         (PinnedReply::OneShot, Some(redirect), Some(wire)) if redirect != Redirect::Later => {
+            Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect }))
+        }
+        (PinnedReply::Watch { first: true }, Some(redirect @ Redirect::Moved { .. }), Some(wire)) => {
             Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect }))
         }
         (_, Some(Redirect::Later), _) | (_, None, _) => Delivery::Reply(asker, expect.meaning, bytes),

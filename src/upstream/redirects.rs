@@ -26,6 +26,11 @@ const HASTE_MAX: u32 = 4;
 const ON_ITS_WAY: &[u8] =
     b"-TRYAGAIN the hash slot of the request is on its way between nodes: repeat the request\r\n";
 
+/// As Redis words it: of the keys of a request some are here, some are not.
+const DIVIDED: &[u8] = b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+/// What a script raises that reaches for an undeclared key which the node does not have, or not any more.
+const NOT_ITS_KEY: &[u8] = b"-ERR Script attempted to access a non local key";
+
 pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// A request that may go to another node.
@@ -37,7 +42,9 @@ struct Again {
 impl Again {
     fn of(link: &Link, pending: &mut Pending) -> Option<Again> {
         let wire = link.take_kept(pending)?;
-        let detour = pending.detour.take().unwrap_or_else(|| Detour::new(pending.sent).into());
+        let sent = pending.sent;
+        let since = || pending.expect.asker().map_or(sent, |asker| asker.session.patient_since(sent));
+        let detour = pending.detour.take().unwrap_or_else(|| Detour::new(since()).into());
         Some(Again { wire, detour })
     }
 
@@ -54,6 +61,32 @@ impl Again {
             .collect();
         command::lookup_argv(&words).is_none_or(|row| row.route == Route::Script)
     }
+
+    /// What this reply to such a request may mean, if it reads as that node would word it.
+    fn doubtful(&self, worker: &Worker, link: &Link, frame: &[u8]) -> Option<Doubtful> {
+        let node = &link.set.upstream;
+        let Endpoint::Tcp { host, .. } = &node.remote.target.endpoint else { return None };
+        let is_this_node = |to: &Address| {
+            let whole = worker.whole_of(node)?;
+            let cluster = whole.remote.cluster.as_ref()?;
+            Some(cluster.node(&cluster.known(to)?).number == node.remote.number)
+        };
+        let names = |slot, to| Some(slot) == self.slot() && is_this_node(to) != Some(true);
+        match Redirect::parse(frame, host)? {
+            Redirect::Moved { slot, to } => names(slot, &to).then_some(Doubtful::Moved),
+            Redirect::Ask { slot, to } => names(slot, &to).then_some(Doubtful::OnItsWay),
+            Redirect::Later => (frame == DIVIDED).then_some(Doubtful::OnItsWay),
+        }
+    }
+}
+
+/// What a script that may word it itself says of its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubtful {
+    /// It is another node's.
+    Moved,
+    /// It moves.
+    OnItsWay,
 }
 
 /// What a node says that does not serve a slot.
@@ -180,44 +213,49 @@ pub(super) fn follow(
     let Some(redirect) = link.told_elsewhere(worker, frame) else { return Some(pending) };
     let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
     if again.may_word_it_itself() {
-        let can_be_verified =
-            [&b"-MOVED "[..], b"-ASK ", b"-TRYAGAIN "].iter().any(|word| frame.starts_with(word));
-        if !can_be_verified {
-            return Some(pending);
+        let Some(doubtful) = again.doubtful(worker, link, frame) else { return Some(pending) };
+        let is_unstable =
+            again.detour.verified || again.slot().is_some_and(|slot| link.is_unstable(worker, slot));
+        // The one that a slot leaves never says that it is another's.
+        if doubtful == Doubtful::Moved || !is_unstable {
+            if let Some(asker) = pending.expect.asker() {
+                asker.session.doubt(asker.seq);
+            }
+            let doubted = Doubted { again, redirect, doubtful, reply: Bytes::copy_from_slice(frame) };
+            tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
+            return None;
         }
-        let was_unstable = again.slot().is_some_and(|slot| link.is_unstable(worker, slot));
-        let is_divided = frame.starts_with(b"-TRYAGAIN ");
-        let reply = Bytes::copy_from_slice(frame);
-        if let Some(asker) = pending.expect.asker() {
-            asker.session.doubt(asker.seq);
-        }
-        let doubted = Doubted { again, redirect, was_unstable, is_divided, reply };
-        tokio::task::spawn_local(believe_nodes_alone(worker.clone(), link.clone(), pending, doubted));
-        return None;
     }
     link.note_redirect(worker, &redirect);
     match again.detour.turn(worker, redirect) {
         Some(pause) => Elsewhere::of(link, pending, again).go(worker, pause, last_word(frame)),
-        None => replies::hand_over(worker, link, pending, Frame::Owned(last_word(frame))),
+        None => {
+            if let Some(asker) = pending.expect.asker() {
+                asker.session.ran_out_of_patience();
+            }
+            replies::hand_over(worker, link, pending, Frame::Owned(last_word(frame)));
+        }
     }
     None
+}
+
+/// What a client is told instead of this reply, if that sends the request elsewhere.
+pub(super) fn told_instead(worker: &Worker, link: &Link, frame: &[u8]) -> Option<Bytes> {
+    link.told_elsewhere(worker, frame).map(|_| last_word(frame))
 }
 
 /// A script's reply that sends it elsewhere.
 struct Doubted {
     again: Again,
     redirect: Redirect,
-    /// The slot was known to be on its way.
-    was_unstable: bool,
-    /// Some of its keys are on one node, some on the other.
-    is_divided: bool,
+    doubtful: Doubtful,
     reply: Bytes,
 }
 
 /// A script, and whatever else the table does not know, can answer with an error of its own that reads like a redirection,
 /// after it has written. Nothing was executed only if the nodes themselves say that this one does not serve the slot.
 async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pending, doubted: Doubted) {
-    let Doubted { mut again, redirect, was_unstable, is_divided, mut reply } = doubted;
+    let Doubted { mut again, redirect, doubtful, mut reply } = doubted;
     let node = &link.set.upstream;
     let asker = pending.expect.asker().cloned();
     let whole = worker.whole_of(node);
@@ -226,14 +264,22 @@ async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pendin
         cluster.look_again().await;
         let topology = cluster.topology();
         let serves = topology.owner(slot).is_some_and(|owner| owner.number == node.remote.number);
-        let is_unstable = was_unstable || topology.is_unstable(slot);
-        if is_unstable || !serves && !is_divided {
+        let is_unstable = topology.is_unstable(slot);
+        if !serves || is_unstable && doubtful == Doubtful::OnItsWay {
+            again.detour.verified = is_unstable;
             match again.detour.turn(&worker, redirect) {
                 Some(pause) => {
+                    // What the node said then may not hold any more: the one that serves the slot says it anew.
+                    again.detour.asked = None;
                     let last_word = last_word(&reply);
                     return Elsewhere::of(&link, pending, again).go(&worker, pause, last_word);
                 }
-                None => reply = last_word(&reply),
+                None => {
+                    if let Some(asker) = &asker {
+                        asker.session.ran_out_of_patience();
+                    }
+                    reply = last_word(&reply);
+                }
             }
         }
     }
@@ -247,13 +293,16 @@ async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pendin
 pub struct Detour {
     since: Moment,
     redirects: u32,
+    /// The nodes themselves have said that the slot is on its way.
+    verified: bool,
     /// It was sent there for this time only.
     asked: Option<Address>,
 }
 
 impl Detour {
-    pub fn new(now: Moment) -> Detour {
-        Detour { since: now, redirects: 0, asked: None }
+    /// `since`: from when on the patience counts.
+    pub fn new(since: Moment) -> Detour {
+        Detour { since, redirects: 0, verified: false, asked: None }
     }
 
     /// Where to go next. `whole`: the links of the Redis where its kind lives.
@@ -293,6 +342,18 @@ impl Detour {
         match self.turn(worker, redirect) {
             Some(pause) => Way::Elsewhere(pause, last_word(frame)),
             None => Way::Ends(last_word(frame)),
+        }
+    }
+
+    /// The same of a script of the daemon's own. One that finds keys writes nothing before it has looked for all of them.
+    pub fn follows_script(&mut self, worker: &Worker, link: &Link, finds_keys: bool, frame: &[u8]) -> Way {
+        if !link.is_of_a_cluster || !finds_keys || !frame.starts_with(NOT_ITS_KEY) {
+            return self.follows(worker, link, frame);
+        }
+        link.note_redirect(worker, &Redirect::Later);
+        match self.turn(worker, Redirect::Later) {
+            Some(pause) => Way::Elsewhere(pause, Bytes::from_static(DIVIDED)),
+            None => Way::Ends(Bytes::from_static(DIVIDED)),
         }
     }
 

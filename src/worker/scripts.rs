@@ -150,7 +150,7 @@ impl Worker {
                 with_text = true;
                 continue;
             }
-            match detour.follows(self, &link, &frame) {
+            match detour.follows_script(self, &link, call.script.finds_keys, &frame) {
                 Way::Stands => return Ok(frame),
                 Way::Ends(last_word) => return Ok(last_word),
                 Way::Elsewhere(pause, _) => tokio::time::sleep(pause).await,

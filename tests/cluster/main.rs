@@ -1,10 +1,11 @@
-//! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis. `nodes` is about
-//! nodes that leave, and clusters that cannot be known.
+//! A daemon before a Redis Cluster whose slots move and whose masters change: what clients see is one plain Redis. `midway` is about
+//! slots that are half moved, `nodes` about nodes that leave, and clusters that cannot be known.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod load;
+mod midway;
 mod nodes;
 mod order;
 
