@@ -23,7 +23,7 @@ pub use handshake::{Credentials, Refusal, Step};
 pub use link::{Link, Phase, Purpose};
 pub use pending::{Aftermath, Asker, Expect, Failure, Fill, Frame, KeyedRead, Pending};
 pub use pinned::{Frames, Moved, PinnedExpect, Subscribed, send_unasked};
-pub use redirects::{ASKING, Detour, Redirect, Way};
+pub use redirects::{ASKING, Detour, PATIENCE, Redirect, Way};
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -7,13 +7,14 @@ use super::cluster::is_of_the_whole;
 use super::dispatch::Request;
 use super::input::Step;
 use super::join::Join;
+use super::pin::{OneShot, PinnedReply};
 use super::scripted::not_for_subscribers;
 use super::{Park, Session, State};
 use crate::command::{self, Group, Route, Row, Slots};
 use crate::resp::{Args, RequestScan, RequestScanner};
 use crate::shared::Cluster;
 use crate::state::Call;
-use crate::upstream::{ASKING, Expect, Failure, Moved, Redirect};
+use crate::upstream::{ASKING, Expect, Failure, Frame, Link, Moved, Redirect, Upstream};
 use crate::worker::Worker;
 
 /// As where the node itself says so.
@@ -223,34 +224,55 @@ impl Session {
 }
 
 impl Session {
-    /// A command that had a link for itself is sent to the node that serves its slot now.
-    pub fn one_shot_elsewhere(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, moved: Moved) {
-        let sent = self.send_one_shot(worker, seq, moved);
-        if let Err(failure) = sent {
-            self.fail(worker, seq, failure);
+    /// A command that had a link for itself, and that the node did not serve, goes to the one that serves its slot.
+    pub fn one_shot_elsewhere(self: &Rc<Self>, worker: &Rc<Worker>, link: &Rc<Link>, seq: u64, moved: Moved) {
+        let pause = self.state.borrow_mut().course().one_shot_pause(worker, seq, &moved.redirect);
+        let Some(pause) = pause else {
+            return self.pinned_reply(worker, link, seq, moved.expect.meaning, Frame::Owned(moved.last_word));
+        };
+        let (session, worker, from) = (self.clone(), worker.clone(), link.set.upstream.clone());
+        let send = move || {
+            if let Err(failure) = session.send_one_shot(&worker, &from, seq, moved) {
+                session.fail(&worker, seq, failure);
+            }
+        };
+        if pause.is_zero() {
+            return send();
         }
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            send();
+        });
     }
 
-    fn send_one_shot(self: &Rc<Self>, worker: &Rc<Worker>, seq: u64, moved: Moved) -> Result<(), Failure> {
+    fn send_one_shot(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        from: &Rc<Upstream>,
+        seq: u64,
+        moved: Moved,
+    ) -> Result<(), Failure> {
         let mut st = self.state.borrow_mut();
-        let Some(mut pin) = st.pin.take() else { return Ok(()) };
-        let (kind, watching) = (pin.one_shot.take(), std::mem::take(&mut pin.watching));
+        if st.closed {
+            return Ok(());
+        }
+        if let Some(mut pin) = st.pin.take() {
+            (pin.one_shot, pin.watching) = (None, false);
+            self.leave_pin(worker, *pin);
+        }
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         let links = match &moved.redirect {
-            Redirect::Ask { to, .. } => {
-                let node = worker.node_at(&pin.link.set.upstream, to);
-                node.map(|node| node.set(&whole.user, whole.db))
-            }
+            Redirect::Ask { to, .. } => worker.node_at(from, to).map(|node| node.set(&whole.user, whole.db)),
             _ => match command::slot_of_request(&moved.wire) {
                 Some(slot) => whole.of_slot(worker, slot),
                 None => Ok(whole),
             },
         };
-        self.leave_pin(worker, *pin);
         self.turn_to(&mut st, links?);
         self.pin(worker, &mut st, false)?;
         let Some(pin) = &mut st.pin else { return Ok(()) };
-        (pin.one_shot, pin.watching) = (kind, watching);
+        pin.watching = matches!(moved.expect.meaning, PinnedReply::Watch { .. });
+        pin.one_shot = (!pin.watching).then_some(OneShot::Blocking);
         if matches!(moved.redirect, Redirect::Ask { .. }) {
             pin.link.send(worker, ASKING, Expect::Nobody, Group::Other);
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Session, State, Waits};
 use crate::clock::Moment;
-use crate::upstream::Frame;
+use crate::upstream::{Frame, PATIENCE};
 use crate::worker::Worker;
 
 /// Sends a request anew. Where it has waited, what the node said may not hold any more.
@@ -26,6 +26,8 @@ pub enum Waited {
 pub struct Displaced {
     /// The place of the first request in the session's queue.
     pub seq: u64,
+    /// From when on its patience counts.
+    pub since: Moment,
     /// How long it waits before it goes. Not at once: the node would not say where it is served.
     pub pause: Duration,
     /// The replies, one for each place: the client's where it cannot be sent again.
@@ -81,14 +83,18 @@ impl State {
         queue.next()
     }
 
-    /// What has been received was there when a request was given up: it shares that one's patience.
-    fn is_impatient(&self) -> bool {
-        self.course.as_ref().is_some_and(|course| course.displaced.given_up > self.last_use)
+    /// From when on the patience for a request counts that was sent then. What had been received when another one was given
+    /// up shares that one's.
+    pub(super) fn patient_since(&self, sent: Moment) -> Moment {
+        let given_up = self.course.as_ref().map_or(Moment(0), |course| course.displaced.given_up);
+        if given_up > self.last_use { self.last_use } else { sent }
     }
 
-    /// From when on the patience for a request counts that was sent then.
-    pub(super) fn patient_since(&self, sent: Moment) -> Moment {
-        if self.is_impatient() { self.last_use } else { sent }
+    /// A command that waits in Redis has been answered: what stands behind it has waited for that.
+    pub(super) fn be_patient(&mut self) {
+        if let Some(course) = &mut self.course {
+            course.displaced.given_up = Moment(0);
+        }
     }
 
     /// Whether a request of the same slot that was sent later has been answered: what is executed now would be seen, or would
@@ -161,8 +167,8 @@ impl Session {
     fn send_after_pause(self: &Rc<Self>, worker: &Rc<Worker>, displaced: Displaced) {
         let (session, worker) = (self.clone(), worker.clone());
         tokio::task::spawn_local(async move {
-            let is_impatient = session.state.borrow().is_impatient();
-            if !is_impatient {
+            // Those whose patience is over are tried once more, and not waited for.
+            if Moment::now().since(displaced.since) <= PATIENCE {
                 tokio::time::sleep(displaced.pause).await;
             }
             worker.tick_clock();
@@ -182,7 +188,13 @@ mod tests {
     use super::*;
 
     fn displaced(seq: u64) -> Displaced {
-        Displaced { seq, pause: Duration::ZERO, replies: vec![Bytes::new()], send: Box::new(|_, _| {}) }
+        Displaced {
+            seq,
+            since: Moment(0),
+            pause: Duration::ZERO,
+            replies: vec![Bytes::new()],
+            send: Box::new(|_, _| {}),
+        }
     }
 
     #[test]

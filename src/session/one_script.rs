@@ -81,11 +81,12 @@ impl OneScript {
     /// The node did not serve its slot: nothing was executed.
     fn go_elsewhere(mut self: Box<Self>, pause: Duration, last_word: Bytes) {
         let (Runner { session, worker, .. }, seq) = (self.runner.clone(), self.seq);
+        let since = self.detour.since();
         let send = Box::new(|_: &_, waited| {
             self.detour.go_on(waited);
             self.send_again();
         });
-        session.displace(&worker, Displaced { seq, pause, replies: vec![last_word], send });
+        session.displace(&worker, Displaced { seq, since, pause, replies: vec![last_word], send });
     }
 
     /// Whether what it writes is known by pushes alone.

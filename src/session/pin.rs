@@ -52,6 +52,8 @@ pub enum PinnedReply {
     /// Whether nothing was watched before.
     Watch {
         first: bool,
+        /// L2 kept nothing else for the session either.
+        moves: bool,
     },
     Multi,
     /// The same where the client has its reply already.
@@ -390,7 +392,8 @@ impl Session {
                 PinnedReply::Discard
             }
             Route::Watch if fits && !pin.in_multi => {
-                PinnedReply::Watch { first: !std::mem::replace(&mut pin.watching, true) }
+                let moves = pin.has_ended();
+                PinnedReply::Watch { first: !std::mem::replace(&mut pin.watching, true), moves }
             }
             Route::Unwatch if fits && !pin.in_multi => {
                 pin.watching = false;
@@ -451,7 +454,7 @@ impl Session {
         worker.metrics.forwarded.add(1);
         // Which node it is that watches decides where everything behind it goes.
         let may_move =
-            matches!(expect.meaning, PinnedReply::Watch { first: true }) && pin.link.is_of_a_cluster;
+            matches!(expect.meaning, PinnedReply::Watch { moves: true, .. }) && pin.link.is_of_a_cluster;
         pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
         if may_move { Step::Wait(Park::Until(seq + 1)) } else { Step::Next }
     }

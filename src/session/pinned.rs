@@ -73,7 +73,7 @@ impl Session {
             let Some(pin) = &mut st.pin else { return };
             match meaning {
                 PinnedReply::Plain => {}
-                PinnedReply::Watch { first } => pin.watching &= !(first && refused),
+                PinnedReply::Watch { first, .. } => pin.watching &= !(first && refused),
                 PinnedReply::MultiAhead => {
                     if refused {
                         st.closing = true;
@@ -123,7 +123,10 @@ impl Session {
                         pin.stays = false;
                     }
                 }
-                PinnedReply::OneShot => pin.one_shot = None,
+                PinnedReply::OneShot => {
+                    pin.one_shot = None;
+                    st.be_patient();
+                }
                 PinnedReply::Blocking => pin.blocking = pin.blocking.saturating_sub(1),
                 PinnedReply::Translated(redirect) => instead = Some(redirect.translate(reply).into()),
                 PinnedReply::Described(asked) => {

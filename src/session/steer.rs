@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -11,10 +12,11 @@ use super::displaced;
 use super::input::Step;
 use super::join::{Join, Part};
 use super::{Park, Session, State};
+use crate::clock::Moment;
 use crate::command::{self, Local, Route, Row, Slots};
 use crate::shared::{Cluster, Topology};
 use crate::state::Call;
-use crate::upstream::{Failure, Link, LinkSet};
+use crate::upstream::{Detour, Failure, Link, LinkSet, Redirect};
 use crate::worker::Worker;
 
 /// A session's way through a cluster.
@@ -32,8 +34,25 @@ pub(super) struct Course {
     pub(super) joins: VecDeque<Join>,
     /// What is left of the one that is being divided.
     pub(super) dividing: Option<VecDeque<Part>>,
+    /// The way of the request that has a link for itself, by its number.
+    one_shot: Option<(u64, Detour)>,
     /// MULTI was answered here: it is sent with the first request that says to which node.
     pub(super) multi: bool,
+}
+
+impl Course {
+    /// After which pause a request goes on that a node did not serve. `None`: it was sent to and fro for long enough.
+    pub(super) fn one_shot_pause(
+        &mut self,
+        worker: &Worker,
+        seq: u64,
+        redirect: &Redirect,
+    ) -> Option<Duration> {
+        if self.one_shot.as_ref().is_none_or(|(of, _)| *of != seq) {
+            self.one_shot = Some((seq, Detour::new(Moment::now())));
+        }
+        self.one_shot.as_mut().and_then(|(_, detour)| detour.turn(worker, redirect.clone()))
+    }
 }
 
 impl State {

@@ -61,12 +61,13 @@ pub(super) fn block_reply(
             let mut block = block.borrow_mut();
             (block.asker.clone(), std::mem::take(&mut block.replies))
         };
+        let since = block.borrow().detour.since();
         let (block, purpose, resp3) = (block.clone(), link.purpose, link.resp3);
         let send = Box::new(move |worker: &Rc<Worker>, waited| {
             block.borrow_mut().detour.go_on(waited);
             go_elsewhere(worker, &block, purpose, resp3);
         });
-        return session.displace(worker, Displaced { seq, pause, replies, send });
+        return session.displace(worker, Displaced { seq, since, pause, replies, send });
     }
     let (first, replies, writes, reads) = {
         let mut block = block.borrow_mut();

@@ -13,7 +13,7 @@ use super::executed::{Gathering, Header};
 use super::link::Link;
 use super::pending::Frame;
 use super::pending::{Asker, Expect, Pending};
-use super::redirects::Redirect;
+use super::redirects::{Redirect, last_word};
 use super::replies;
 use crate::cache::StripeSet;
 use crate::resp::{self, ReplyScan, ReplyScanner};
@@ -167,6 +167,8 @@ pub struct Moved {
     pub wire: Bytes,
     pub expect: PinnedExpect,
     pub redirect: Redirect,
+    /// What the client is told where it cannot go on.
+    pub last_word: Bytes,
 }
 
 /// A command that has a link for itself follows its slot, and so does the first WATCH. Of a transaction nothing was executed: the client repeats it.
@@ -178,11 +180,12 @@ fn not_served(
     bytes: Bytes,
 ) -> Delivery {
     match (&expect.meaning, redirect, wire) {
-        (PinnedReply::OneShot, Some(redirect), Some(wire)) if redirect != Redirect::Later => {
-            Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect }))
-        }
-        (PinnedReply::Watch { first: true }, Some(redirect @ Redirect::Moved { .. }), Some(wire)) => {
-            Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect }))
+        // What a node watches that is asked for this time only, it does not serve behind it.
+        (PinnedReply::OneShot | PinnedReply::Watch { moves: true, .. }, Some(redirect), Some(wire))
+            if !matches!((&expect.meaning, &redirect), (PinnedReply::Watch { .. }, Redirect::Ask { .. })) =>
+        {
+            let last_word = last_word(&bytes);
+            Delivery::Elsewhere(asker, Box::new(Moved { wire, expect, redirect, last_word }))
         }
         (_, Some(Redirect::Later), _) | (_, None, _) => Delivery::Reply(asker, expect.meaning, bytes),
         (PinnedReply::Exec(_), ..) => {
@@ -245,7 +248,7 @@ impl Link {
                     asker.session.pinned_reply(worker, self, asker.seq, meaning, Frame::Owned(bytes));
                 }
                 Delivery::Elsewhere(asker, moved) => {
-                    asker.session.one_shot_elsewhere(worker, asker.seq, *moved);
+                    asker.session.one_shot_elsewhere(worker, self, asker.seq, *moved);
                 }
                 Delivery::Push(bytes) => {
                     if let Some(owner) = self.pinned.owner() {

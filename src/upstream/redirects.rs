@@ -17,7 +17,7 @@ use crate::session::{Displaced, Waited};
 use crate::worker::Worker;
 
 /// How long a request is sent to and fro, a slot may be unserved, or its keys be divided, before the client learns of it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Nodes that send a request to each other more often than that do not know better yet: it waits.
 const HASTE_MAX: u32 = 4;
@@ -123,6 +123,8 @@ impl Redirect {
                 Some(if word == "-MOVED" { Redirect::Moved { slot, to } } else { Redirect::Ask { slot, to } })
             }
             "-TRYAGAIN" | "-CLUSTERDOWN" | "-MASTERDOWN" => Some(Redirect::Later),
+            // Who waited in a master that has become a replica.
+            "-UNBLOCKED" if words.next() == Some("force") => Some(Redirect::Later),
             _ => None,
         }
     }
@@ -180,7 +182,7 @@ impl Link {
 }
 
 /// What a client is told of a request that no node serves in time: this reply, if it does not name a node.
-fn last_word(frame: &[u8]) -> Bytes {
+pub(super) fn last_word(frame: &[u8]) -> Bytes {
     let names_a_node = frame.starts_with(b"-MOVED ") || frame.starts_with(b"-ASK ");
     if names_a_node { Bytes::from_static(ON_ITS_WAY) } else { Bytes::copy_from_slice(frame) }
 }
@@ -345,9 +347,14 @@ impl Detour {
         }
     }
 
-    /// The same of a script of the daemon's own. One that finds keys writes nothing before it has looked for all of them.
+    /// The same of a script of the daemon's own. One that finds keys writes nothing before it has looked for all of them, and is
+    /// asked of no node that does not serve the slot yet: there, what has not come yet is missing.
     pub fn follows_script(&mut self, worker: &Worker, link: &Link, finds_keys: bool, frame: &[u8]) -> Way {
-        if !link.is_of_a_cluster || !finds_keys || !frame.starts_with(NOT_ITS_KEY) {
+        let waits = link.is_of_a_cluster
+            && finds_keys
+            && (frame.starts_with(NOT_ITS_KEY)
+                || matches!(link.redirect(worker, frame), Some(Redirect::Ask { .. })));
+        if !waits {
             return self.follows(worker, link, frame);
         }
         link.note_redirect(worker, &Redirect::Later);
@@ -357,8 +364,13 @@ impl Detour {
         }
     }
 
+    /// From when on its patience counts.
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
     /// After which pause it goes on. `None`: it was sent to and fro for long enough.
-    fn turn(&mut self, worker: &Worker, redirect: Redirect) -> Option<Duration> {
+    pub fn turn(&mut self, worker: &Worker, redirect: Redirect) -> Option<Duration> {
         self.redirects += 1;
         if Moment::now().since(self.since) > PATIENCE {
             return None;
@@ -407,11 +419,12 @@ impl Elsewhere {
         // What decides how a session goes on has no place among its requests.
         let asker = self.expect.asker().filter(|asker| asker.seq != u64::MAX).cloned();
         if let Some(Asker { session, seq }) = asker {
+            let since = self.again.detour.since;
             let send = Box::new(|worker: &Rc<Worker>, waited| {
                 self.again.detour.go_on(waited);
                 self.send(worker);
             });
-            return session.displace(worker, Displaced { seq, pause, replies: vec![last_word], send });
+            return session.displace(worker, Displaced { seq, since, pause, replies: vec![last_word], send });
         }
         let worker = worker.clone();
         tokio::task::spawn_local(async move {

@@ -93,6 +93,24 @@ redis_py_source() {
     touch "$redis_py_dir/.complete"
 }
 
+# The source of Debian's own redis-server, for the test suite in it; and the Tcl that it needs.
+redis_suite_dir=$PWD/target/test-clients/redis-suite/source
+redis_suite_source() {
+    if ! command -v tclsh >/dev/null; then install_debian_packages tcl; fi
+    if [[ -f $redis_suite_dir/.complete ]]; then return; fi
+    local place option=()
+    place=$(dirname "$redis_suite_dir")
+    mkdir -p "$place/apt/lists/partial" "$place/apt/cache/archives/partial" "$redis_suite_dir"
+    printf 'deb-src http://deb.debian.org/debian%s main\n' ' bookworm' '-security bookworm-security' >"$place/apt/sources"
+    # The machine's own lists stay as they are.
+    option=(-o "Dir::Etc::sourcelist=$place/apt/sources" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$place/apt/lists"
+        -o "Dir::Cache=$place/apt/cache" -o APT::Sandbox::User= -o Debug::NoLocking=true -qq)
+    apt-get "${option[@]}" update
+    (cd "$place" && apt-get "${option[@]}" source --download-only redis >/dev/null)
+    tar -xzf "$place"/redis_*.orig.tar.gz --strip-components=1 -C "$redis_suite_dir"
+    touch "$redis_suite_dir/.complete"
+}
+
 node_packages() {
     local place=tests/clients/node
     if cmp -s "$place/package-lock.json" "$place/node_modules/.installed-from"; then return; fi

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::RedisCluster;
-use crate::support::{Client, Daemon, encode};
+use crate::support::{Client, Daemon, encode, eventually};
 
 /// A client is told after two seconds; for all that it sent at once that is enough.
 const PATIENCE_MAX: Duration = Duration::from_secs(4);
@@ -147,6 +147,97 @@ fn a_session_ends_whole_or_not_at_all_while_its_slot_moves() {
     }
     let left = ended.iter().filter(|ended| !**ended).count();
     assert_eq!(client.text(&["SESSION.DESTROYALL", "ann"]), format!(":{left}"));
+}
+
+#[test]
+fn sessions_whose_index_went_ahead_of_them_are_not_taken_for_gone() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    let mut create = || client.text(&["SESSION.CREATE", "ann"]).split("\r\n").nth(2).unwrap().to_owned();
+    let tokens: Vec<String> = (0..2).map(|_| create()).collect();
+    let validated = client.text(&["SESSION.VALIDATE", &tokens[0]]);
+    let id = validated.split("\r\n").nth(2).unwrap();
+    let tag = tokens[0].rsplit('.').next().unwrap();
+    let (slot, from, to) = moving(&cluster, &format!("{{{tag}}}"));
+    cluster.begin_move(slot, to);
+    let [index, names] = ["index", "names"].map(|name| format!("x:session:{{{tag}}}:{name}"));
+    let port = cluster.node(to).port.to_string();
+    let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS", &index, &names];
+    assert_eq!(cluster.client(from).text(&migrate), "+OK");
+    let requests = [
+        vec!["SESSION.COUNT", "ann"],
+        vec!["SESSION.LIST", "ann"],
+        vec!["SESSION.REVOKE", id],
+        vec!["SESSION.DESTROYALL", "ann"],
+    ];
+    // One wait is enough for all of them.
+    for reply in replies(&mut client, &requests) {
+        assert!(reply.starts_with("-TRYAGAIN "), "{reply}");
+    }
+    cluster.finish_move(slot, to);
+    assert_eq!(client.text(&["SESSION.COUNT", "ann"]), ":2");
+    assert_eq!(client.text(&["SESSION.REVOKE", id]), ":1");
+    assert_eq!(client.text(&["SESSION.DESTROYALL", "ann"]), ":1");
+}
+
+#[test]
+fn who_has_a_link_for_a_command_is_answered_in_time_where_nodes_point_at_each_other() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let (slot, from, to) = moving(&cluster, "k");
+    // The others hear of it much later: nobody's slots are newer than theirs.
+    let text = slot.to_string();
+    assert_eq!(cluster.client(from).text(&["CLUSTER", "SETSLOT", &text, "NODE", cluster.id(to)]), "+OK");
+    for request in [&["WATCH", "k"][..], &["BLPOP", "k", "0"]] {
+        let begun = Instant::now();
+        let reply = daemon.client().text(request);
+        assert!(reply.starts_with("-TRYAGAIN "), "{request:?}: {reply}");
+        assert!(begun.elapsed() < PATIENCE_MAX, "{request:?}: {:?}", begun.elapsed());
+    }
+    // And each could wait for it.
+    let mut client = daemon.client();
+    client.send(&["BLPOP", "k", "0"]);
+    client.expect_silence(Duration::from_millis(300));
+    assert_eq!(cluster.client(to).text(&["CLUSTER", "SETSLOT", &text, "NODE", cluster.id(to)]), "+OK");
+    assert_eq!(daemon.client().text(&["RPUSH", "k", "element"]), ":1");
+    assert_eq!(String::from_utf8(client.read_frame()).unwrap(), "*2\r\n$1\r\nk\r\n$7\r\nelement\r\n");
+}
+
+#[test]
+fn who_waits_for_an_element_goes_on_where_a_replica_takes_its_masters_place() {
+    let cluster = RedisCluster::start_with_replicas(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let key = cluster.key_of(0, "queue");
+    let mut client = daemon.client();
+    client.send(&["BLPOP", &key, "0"]);
+    let mut other = daemon.client();
+    eventually("it waits", || other.text(&["CLIENT", "LIST"]).contains("cmd=blpop"));
+    let replica = (3..cluster.len())
+        .find(|&at| cluster.client(at).text(&["ROLE"]).contains(&cluster.node(0).port.to_string()));
+    cluster.fail_over_to(replica.unwrap(), &[]);
+    assert_eq!(other.text(&["RPUSH", &key, "element"]), ":1");
+    assert!(String::from_utf8(client.read_frame()).unwrap().ends_with("$7\r\nelement\r\n"));
+}
+
+#[test]
+fn a_subscriber_whose_watch_is_another_nodes_keeps_its_subscriptions() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let slot = cluster.slot("k");
+    for round in 0..6 {
+        let mut client = daemon.client();
+        client.send(&["HELLO", "3"]);
+        client.read_frame();
+        client.send(&["SUBSCRIBE", "news"]);
+        assert!(client.read_frame().starts_with(b">3"));
+        cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
+        client.send(&["WATCH", "k"]);
+        let reply = String::from_utf8(client.read_frame()).unwrap();
+        daemon.client().text(&["PUBLISH", "news", "hello"]);
+        let message = String::from_utf8(client.read_frame()).unwrap();
+        assert!(message.ends_with("hello\r\n"), "round {round}: WATCH {reply}, then {message}");
+    }
 }
 
 #[test]

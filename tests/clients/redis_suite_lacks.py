@@ -1,0 +1,62 @@
+"""Tests of Redis's own suite that are left out at the daemon, and why. What is left out is not run: it would leave its traces to
+the tests behind it. Exact: `redis_suite.py` fails where a row is no test of the suite."""
+
+_TOGETHER = "connections to Redis serve many clients, and carry the daemon's own name and its PINGs"
+_OWN = "CLIENT commands are answered by the daemon, INFO is Redis's"
+_MONITOR = "MONITOR shows also what the daemon sends by itself"
+_ONE_NODE = "INFO, LATENCY, MONITOR and DEBUG are one node's"
+
+_THROUGH = {
+    "MULTI and script timeout": "MULTI needs a connection of its own, which a busy Redis does not give: the client's is closed",
+    "LATENCY HISTOGRAM sub commands": _OWN,
+    "CLIENT KILL SKIPME YES/NO will kill all clients": _OWN,
+    "SLOWLOG - logged entry sanity check": _TOGETHER,
+    "SLOWLOG - Rewritten commands are logged as their original command": _TOGETHER,
+    "SLOWLOG - can clean older entries": _TOGETHER,
+    "MONITOR supports redacting command arguments": _MONITOR,
+    "MONITOR correctly handles multi-exec cases": _MONITOR,
+}
+
+# By system: the test's name -> why.
+ROWS = {
+    "direct": {},
+    "through": _THROUGH,
+    "cluster": _THROUGH
+    | {
+        "INCR can modify objects in-place": _ONE_NODE,
+        "XGROUP DESTROY should unblock XREADGROUP with -NOGROUP": _ONE_NODE,
+        "RESET clears client state": "CLIENT TRACKING is refused before a cluster",
+        "LATENCY HISTOGRAM all commands": _ONE_NODE,
+        "LATENCY HISTOGRAM with a subset of commands": _ONE_NODE,
+        "LATENCY HISTOGRAM command": _ONE_NODE,
+        "LATENCY HISTOGRAM with wrong command name skips the invalid one": _ONE_NODE,
+        "LATENCY of expire events are correctly collected": _ONE_NODE,
+        "FUNCTION - test fcall_ro with read only commands": "its function reaches for a key that the call does not name",
+        "MONITOR can log executed commands": _ONE_NODE,
+        "MONITOR can log commands issued by the scripting engine": _ONE_NODE,
+        "MONITOR can log commands issued by functions": _ONE_NODE,
+        "CONFIG sanity": "CONFIG SET reaches every node, and each has its own port",
+        "command stats for GEOADD": _ONE_NODE,
+        "errors stats for GEOADD": _ONE_NODE,
+        "command stats for EXPIRE": _ONE_NODE,
+        "command stats for BRPOP": _ONE_NODE,
+        "command stats for MULTI": _ONE_NODE,
+        "command stats for scripts": _ONE_NODE,
+        "SETBIT/BITFIELD only increase dirty when the value changed": _ONE_NODE,
+    },
+    "alone": {
+        "COPY basic usage for stream": "streams",
+        "COPY basic usage for stream-cgroups": "streams",
+        "MULTI and script timeout": "lua-time-limit is fixed",
+        "EXEC and script timeout": "lua-time-limit is fixed",
+        "MULTI-EXEC body and script timeout": "lua-time-limit is fixed",
+        "just EXEC and script timeout": "lua-time-limit is fixed",
+        "Blocking commands ignores the timeout": "streams",
+        "MULTI with SAVE": "persistence",
+        "MULTI with SHUTDOWN": "persistence",
+    },
+}
+
+
+def skipped(system):
+    return list(ROWS[system])
