@@ -216,10 +216,9 @@ pub(super) fn follow(
     let Some(mut again) = Again::of(link, &mut pending) else { return Some(pending) };
     if again.may_word_it_itself() {
         let Some(doubtful) = again.doubtful(worker, link, frame) else { return Some(pending) };
-        let is_unstable =
-            again.detour.verified || again.slot().is_some_and(|slot| link.is_unstable(worker, slot));
+        let is_unstable = again.slot().is_some_and(|slot| link.is_unstable(worker, slot));
         // The one that a slot leaves never says that it is another's.
-        if doubtful == Doubtful::Moved || !is_unstable {
+        if !again.detour.verified && (doubtful == Doubtful::Moved || !is_unstable) {
             if let Some(asker) = pending.expect.asker() {
                 asker.session.doubt(asker.seq);
             }
@@ -268,7 +267,7 @@ async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pendin
         let serves = topology.owner(slot).is_some_and(|owner| owner.number == node.remote.number);
         let is_unstable = topology.is_unstable(slot);
         if !serves || is_unstable && doubtful == Doubtful::OnItsWay {
-            again.detour.verified = is_unstable;
+            again.detour.verified = true;
             match again.detour.turn(&worker, redirect) {
                 Some(pause) => {
                     // What the node said then may not hold any more: the one that serves the slot says it anew.
@@ -295,7 +294,7 @@ async fn believe_nodes_alone(worker: Rc<Worker>, link: Rc<Link>, pending: Pendin
 pub struct Detour {
     since: Moment,
     redirects: u32,
-    /// The nodes themselves have said that the slot is on its way.
+    /// The nodes themselves have said that the slot is on its way, or another's.
     verified: bool,
     /// It was sent there for this time only.
     asked: Option<Address>,
