@@ -108,12 +108,7 @@ impl Join {
 
     fn put_together(self, out: &mut Vec<u8>, random: u64) {
         let is_error = |reply: &Bytes| reply.starts_with(b"-");
-        if self.how == How::Done {
-            let idle = |reply: &&Bytes| (is_error(reply), reply.starts_with(b"-NOTBUSY"));
-            return out
-                .extend_from_slice(self.replies.iter().min_by_key(idle).map_or(&b""[..], Bytes::as_ref));
-        }
-        if let Some(error) = self.replies.iter().find(|reply| is_error(reply)) {
+        if let Some(error) = self.replies.iter().find(|reply| is_error(reply) && self.how != How::Done) {
             // The client must not believe that nothing was sent.
             let nothing_done =
                 error.starts_with(b"-TRYAGAIN ") || memmem::find(error, b" not sent: ").is_some();

@@ -134,8 +134,10 @@ impl Block {
         for reply in &mut self.replies {
             if matches!(way, Way::Stands) {
                 way = self.detour.follows(worker, link, reply);
-            }
-            if let Some(instead) = told_instead(worker, link, reply) {
+                if let Way::Elsewhere(_, last_word) | Way::Ends(last_word) = &way {
+                    *reply = last_word.clone();
+                }
+            } else if let Some(instead) = told_instead(worker, link, reply) {
                 *reply = instead;
             }
         }

@@ -339,27 +339,27 @@ impl Detour {
 
     /// Whether the reply sends the request elsewhere.
     pub fn follows(&mut self, worker: &Worker, link: &Link, frame: &[u8]) -> Way {
-        let Some(redirect) = link.redirect(worker, frame) else { return Way::Stands };
-        match self.turn(worker, redirect) {
-            Some(pause) => Way::Elsewhere(pause, last_word(frame)),
-            None => Way::Ends(last_word(frame)),
-        }
+        self.way(worker, link.redirect(worker, frame), frame)
     }
 
     /// The same of a script of the daemon's own. One that finds keys writes nothing before it has looked for all of them, and is
     /// asked of no node that does not serve the slot yet: there, what has not come yet is missing.
     pub fn follows_script(&mut self, worker: &Worker, link: &Link, finds_keys: bool, frame: &[u8]) -> Way {
-        let waits = link.is_of_a_cluster
-            && finds_keys
-            && (frame.starts_with(NOT_ITS_KEY)
-                || matches!(link.redirect(worker, frame), Some(Redirect::Ask { .. })));
-        if !waits {
-            return self.follows(worker, link, frame);
+        if finds_keys && link.is_of_a_cluster && frame.starts_with(NOT_ITS_KEY) {
+            link.note_redirect(worker, &Redirect::Later);
+            return self.way(worker, Some(Redirect::Later), DIVIDED);
         }
-        link.note_redirect(worker, &Redirect::Later);
-        match self.turn(worker, Redirect::Later) {
-            Some(pause) => Way::Elsewhere(pause, Bytes::from_static(DIVIDED)),
-            None => Way::Ends(Bytes::from_static(DIVIDED)),
+        match link.redirect(worker, frame) {
+            Some(Redirect::Ask { .. }) if finds_keys => self.way(worker, Some(Redirect::Later), DIVIDED),
+            redirect => self.way(worker, redirect, frame),
+        }
+    }
+
+    fn way(&mut self, worker: &Worker, redirect: Option<Redirect>, frame: &[u8]) -> Way {
+        let Some(redirect) = redirect else { return Way::Stands };
+        match self.turn(worker, redirect) {
+            Some(pause) => Way::Elsewhere(pause, last_word(frame)),
+            None => Way::Ends(last_word(frame)),
         }
     }
 

@@ -16,6 +16,14 @@ fn moving(cluster: &RedisCluster, key: &str) -> (u16, usize, usize) {
     (slot, from, (from + 1) % 3)
 }
 
+/// The tokens of so many sessions of one user, and the tag of their keys.
+fn sessions(client: &mut Client, count: usize) -> (Vec<String>, String) {
+    let mut create = || client.text(&["SESSION.CREATE", "ann"]).split("\r\n").nth(2).unwrap().to_owned();
+    let tokens: Vec<String> = (0..count).map(|_| create()).collect();
+    let tag = tokens[0].rsplit('.').next().unwrap().to_owned();
+    (tokens, tag)
+}
+
 fn replies(client: &mut Client, requests: &[Vec<&str>]) -> Vec<String> {
     client.send_raw(&requests.iter().flat_map(|words| encode(words)).collect::<Vec<u8>>()).unwrap();
     requests.iter().map(|_| String::from_utf8(client.read_frame()).unwrap().trim_end().to_owned()).collect()
@@ -133,9 +141,7 @@ fn a_session_ends_whole_or_not_at_all_while_its_slot_moves() {
     let cluster = RedisCluster::start(3);
     let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
     let mut client = daemon.client();
-    let mut create = || client.text(&["SESSION.CREATE", "ann"]).split("\r\n").nth(2).unwrap().to_owned();
-    let tokens: Vec<String> = (0..3).map(|_| create()).collect();
-    let tag = tokens[0].rsplit('.').next().unwrap();
+    let (tokens, tag) = sessions(&mut client, 3);
     let (slot, _, to) = moving(&cluster, &format!("{{{tag}}}"));
     cluster.begin_move(slot, to);
     assert_eq!(cluster.move_keys(slot, to, 2), 2);
@@ -166,11 +172,9 @@ fn sessions_whose_index_went_ahead_of_them_are_not_taken_for_gone() {
     let cluster = RedisCluster::start(3);
     let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
     let mut client = daemon.client();
-    let mut create = || client.text(&["SESSION.CREATE", "ann"]).split("\r\n").nth(2).unwrap().to_owned();
-    let tokens: Vec<String> = (0..2).map(|_| create()).collect();
+    let (tokens, tag) = sessions(&mut client, 2);
     let validated = client.text(&["SESSION.VALIDATE", &tokens[0]]);
     let id = validated.split("\r\n").nth(2).unwrap();
-    let tag = tokens[0].rsplit('.').next().unwrap();
     let (slot, from, to) = moving(&cluster, &format!("{{{tag}}}"));
     cluster.begin_move(slot, to);
     let [index, names] = ["index", "names"].map(|name| format!("x:session:{{{tag}}}:{name}"));
