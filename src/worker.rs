@@ -42,7 +42,7 @@ pub use scripts::{CALLER_WORKER_BITS, is_unknown_script};
 use sweeps::Sweeps;
 
 /// Bytes that one read takes from a stream at most.
-const SCRATCH_BYTES: usize = 64 * 1024;
+pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Keys (by hash) of huge values that are remembered.
 const HUGE_MAX: usize = 1024;
 

@@ -177,7 +177,8 @@ impl Session {
     /// A push, outside the order of replies.
     pub fn push(self: &Rc<Self>, worker: &Rc<Worker>, bytes: Bytes) {
         let mut st = self.state.borrow_mut();
-        if st.closed {
+        // One that is closed for not reading gets nothing more.
+        if st.closed || self.is_shut.get() {
             return;
         }
         write_frame(worker, &mut st.out, Frame::Owned(bytes));

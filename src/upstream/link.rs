@@ -27,7 +27,7 @@ use crate::command::Group;
 use crate::net::{Incoming, OutBuf, Stream};
 use crate::resp::ReplyScanner;
 use crate::session::Session;
-use crate::worker::{Told, Worker};
+use crate::worker::{SCRATCH_BYTES, Told, Worker};
 
 /// What a link is for. Only these combinations exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,16 +308,22 @@ impl Link {
             if self.pinned.must_hold_back() {
                 self.pinned.room(self).await;
             }
-            match poll_fn(|cx| self.read_some(worker, cx, &mut incoming, &mut input, &mut scanner)).await {
+            let read = match poll_fn(|cx| self.read_some(worker, cx, &mut incoming, &mut input, &mut scanner))
+                .await
+            {
                 Ok(0) => return "closed by L2".into(),
-                Ok(_) => {}
+                Ok(read) => read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return e.to_string(),
-            }
-            if self.purpose.is_own()
-                && let Err(reason) = self.pinned_frames(worker, &mut input, &mut scanner).await
-            {
-                return self.unexpected(reason).to_string();
+            };
+            if self.purpose.is_own() {
+                if let Err(reason) = self.pinned_frames(worker, &mut input, &mut scanner).await {
+                    return self.unexpected(reason).to_string();
+                }
+                // There is more: the owner writes first, and whether it is too slow shows.
+                if read == SCRATCH_BYTES {
+                    tokio::task::yield_now().await;
+                }
             }
             if input.is_empty() && input.capacity() > 1 << 20 {
                 input = BytesMut::new();

@@ -98,6 +98,27 @@ fn a_subscriber_that_does_not_read_is_closed_at_the_hard_limit() {
 }
 
 #[test]
+fn what_comes_for_a_subscriber_that_is_over_its_limit_is_not_held() {
+    let redis = Redis::start();
+    let mut publisher = redis.client();
+    assert_eq!(publisher.text(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0"]), "+OK");
+    let limit = [("MADCACHE_LIMITS_PUBSUB_OUTPUT_BYTES_MAX", "2MiB")];
+    let daemon = Daemon::start_with(&redis.url(), &limit);
+    let mut bystander = Bystander::of(&daemon);
+    let slow = subscriber(&daemon);
+    let before = daemon.process.rss_bytes();
+    // All of it waits in Redis when the daemon goes on, and is there as fast as it can be read.
+    daemon.process.signal("STOP");
+    assert!(!publish(&mut publisher, 512, &vec![b'x'; 256 << 10]), "Redis has closed the daemon's link");
+    daemon.process.signal("CONT");
+    assert!(closes(&slow));
+    eventually("its link is left", || publish(&mut publisher, 1, b"still there?"));
+    bystander.is_fine();
+    let peak = daemon.process.peak_rss_bytes();
+    assert!(peak <= before + 16 * MIB, "128 MiB for a subscriber with a limit of 2 MiB: {} MiB", peak / MIB);
+}
+
+#[test]
 fn without_a_redis_a_subscriber_that_does_not_read_is_closed_too() {
     let daemon = Daemon::spawn_as("", &[("MADCACHE_LIMITS_PUBSUB_OUTPUT_BYTES_MAX", "2MiB")], |command| {
         command.env_remove("MADCACHE_UPSTREAM_URL");

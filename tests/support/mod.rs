@@ -77,10 +77,17 @@ impl Process {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-    /// The memory it holds now (`VmRSS`), in bytes.
+    /// The memory it holds now, in bytes.
     pub fn rss_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+    /// The most memory that it ever held, in bytes.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+    fn memory_bytes(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(what)).expect(what);
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
     pub fn kill(&mut self) {
