@@ -1,19 +1,37 @@
--- RATELIMIT.CHECK: uses `cost` if it fits. With SHADOW uses it in any case and answers allowed.
+-- RATELIMIT.CHECK: uses `cost` if it fits. With SHADOW uses it in any case and answers allowed. Checks that come at the
+-- same time are made by one run, in order and each for itself: what it costs to begin a run is as much as a check.
 --
--- KEYS  1 the subject's key
--- ARGV  1 letter  2 limit  3 window in ms  4 capacity  5 cost  6 's' for SHADOW or ''  7 time in us or ''
--- Reply {allowed, limit, remaining, retry_after_ms, reset_ms}; a denial writes nothing
+-- KEYS  the subject's key, of each check
+-- ARGV  of each check: 1 letter  2 limit  3 window in ms  4 capacity  5 cost  6 's' for SHADOW or ''  7 time in us or ''
+-- Reply {allowed, limit, remaining, retry_after_ms, reset_ms}, of several checks one each; a denial writes nothing
 
-local rule = rule_at(ARGV, 1)
-local c, problem = open({}, KEYS[1], rule, clock_us(ARGV[7]))
-if problem then
-  return problem
+local ARGUMENTS = 7
+
+local function check(key, at)
+  local rule = rule_at(ARGV, at)
+  local c, problem = open({}, key, rule, clock_us(ARGV[at + 6]))
+  if problem then
+    return problem
+  end
+  if ARGV[at + 5] ~= 's' and not fits(c, rule) then
+    return report(c, rule, false)
+  end
+  if rule.cost > 0 then
+    c.algorithm.add(c, rule)
+    save(c, rule)
+  end
+  return report(c, rule, true)
 end
-if ARGV[6] ~= 's' and not fits(c, rule) then
-  return report(c, rule, false)
+
+if #KEYS == 1 then
+  return check(KEYS[1], 1)
 end
-if rule.cost > 0 then
-  c.algorithm.add(c, rule)
-  save(c, rule)
+local replies = {}
+for number, key in ipairs(KEYS) do
+  local done, reply = pcall(check, key, (number - 1) * ARGUMENTS + 1)
+  if not done and type(reply) ~= 'table' then
+    reply = redis.error_reply('ERR ' .. tostring(reply))
+  end
+  replies[number] = reply
 end
-return report(c, rule, true)
+return replies

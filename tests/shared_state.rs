@@ -27,6 +27,8 @@ mod sessions;
 #[path = "shared_state/stands.rs"]
 mod stands;
 mod support;
+#[path = "shared_state/together.rs"]
+mod together;
 #[path = "shared_state/transactions.rs"]
 mod transactions;
 #[path = "shared_state/transcript.rs"]

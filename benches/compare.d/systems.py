@@ -3,6 +3,7 @@ they used, and ends them by pid. Sends no load and judges no figure."""
 
 import ctypes
 import os
+import random
 import resource
 import signal
 import socket
@@ -200,9 +201,15 @@ def die_with_parent():
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that the system gives to outgoing connections; a node of a cluster needs the one 10,000 above it, too."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def raise_open_files():

@@ -9,9 +9,10 @@ use super::plans::Then;
 use super::scripted::Runner;
 use crate::cache::StripeSet;
 use crate::command::Group;
+use crate::resp;
 use crate::state::Call;
 use crate::upstream::{Detour, Expect, Failure, Frame, Link, Way};
-use crate::worker::{Home, is_unknown_script};
+use crate::worker::{Home, Worker, is_unknown_script};
 
 /// A command's one script, which was sent.
 pub struct OneScript {
@@ -25,8 +26,41 @@ pub struct OneScript {
 }
 
 impl OneScript {
+    pub fn append_to(&self, link: &Link, out: &mut Vec<u8>) {
+        self.call.append_to(Worker::knows_script(link, &self.call), out);
+    }
+
+    /// Whether one run may serve others with it.
+    pub fn gathers(&self) -> bool {
+        self.call.script.gathers && !self.writes_unknown_keys()
+    }
+    pub fn goes_with(&self, other: &OneScript) -> bool {
+        std::ptr::eq(self.call.script, other.call.script)
+    }
+
+    /// One request for all of them.
+    pub fn append_together(scripts: &[OneScript], link: &Link, out: &mut Vec<u8>) {
+        let Some(first) = scripts.first() else { return };
+        let known = Worker::knows_script(link, &first.call);
+        Call::append_together(scripts.iter().map(|script| &script.call), known, out);
+    }
+
+    /// The reply to that.
+    pub fn answered_together(scripts: Vec<OneScript>, link: &Link, frame: &[u8]) {
+        let replies = match scripts.len() {
+            1 => Some(vec![frame]),
+            count => resp::array_elements(frame).filter(|replies| replies.len() == count),
+        };
+        for (at, script) in scripts.into_iter().enumerate() {
+            match &replies {
+                Some(replies) => script.answered(link, Frame::Borrowed(replies[at])),
+                None => script.answered(link, Frame::Borrowed(frame)),
+            }
+        }
+    }
+
     /// Before the reply is handed over, L1 shows nothing from before the script any more.
-    pub fn answered(mut self: Box<Self>, link: &Link, frame: Frame<'_>) {
+    pub fn answered(mut self, link: &Link, frame: Frame<'_>) {
         let frame = frame.as_slice();
         if is_unknown_script(frame) {
             return self.send_again();
@@ -42,7 +76,7 @@ impl OneScript {
                     &last_word
                 }
             };
-        let OneScript { runner, seq, call, writes, then, .. } = *self;
+        let OneScript { runner, seq, call, writes, then, .. } = self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);
         runner.has_passed(&call, &then);
@@ -61,8 +95,8 @@ impl OneScript {
         }
     }
 
-    /// Somebody flushed L2's scripts: nothing was executed.
-    fn send_again(self: Box<Self>) {
+    /// Nothing was executed, since somebody flushed L2's scripts or for what others asked.
+    pub fn send_again(self) {
         let worker = self.runner.worker.clone();
         let links = match &self.runner.home {
             Home::Redis(links) => self.detour.links(&worker, links, self.call.slot()),
@@ -72,14 +106,14 @@ impl OneScript {
             Ok(link) => {
                 self.runner.session.wrote_on(&link);
                 self.detour.ask(&worker, &link);
-                link.send(&worker, &self.call.eval(), Expect::OneScript(self), Group::State);
+                link.send(&worker, &self.call.eval(), Expect::OneScript(Box::new(self)), Group::State);
             }
             Err(failure) => self.failed(failure),
         }
     }
 
     /// The node did not serve its slot: nothing was executed.
-    fn go_elsewhere(mut self: Box<Self>, pause: Duration, last_word: Bytes) {
+    fn go_elsewhere(mut self, pause: Duration, last_word: Bytes) {
         let (Runner { session, worker, .. }, seq) = (self.runner.clone(), self.seq);
         let since = self.detour.since();
         let send = Box::new(|_: &_, waited| {
@@ -94,8 +128,8 @@ impl OneScript {
         self.writes.is_unknown()
     }
 
-    pub fn failed(self: Box<Self>, failure: Failure) {
-        let OneScript { runner, seq, writes, then, .. } = *self;
+    pub fn failed(self, failure: Failure) {
+        let OneScript { runner, seq, writes, then, .. } = self;
         let (worker, session) = (&runner.worker, &runner.session);
         worker.bump(&writes);
         match runner.without_l2(&then, &failure) {

@@ -230,16 +230,8 @@ impl Session {
             st.lanes.note_written(&link);
         }
         worker.metrics.forwarded.add(1);
-        let known = Worker::knows_script(&link, &call);
         let detour = Detour::new(st.patient_since(worker.now()));
-        let script = Box::new(OneScript { runner, seq, call, writes, then, detour });
-        link.send_with(
-            worker,
-            script,
-            |script, out| script.call.append_to(known, out),
-            Expect::OneScript,
-            Group::State,
-        );
+        link.send_script(worker, OneScript { runner, seq, call, writes, then, detour });
         Step::Next
     }
 

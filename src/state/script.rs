@@ -13,17 +13,31 @@ pub struct Script {
     pub text: &'static str,
     /// Whether it writes keys that it finds by an index and cannot declare.
     pub finds_keys: bool,
+    /// Whether one run takes the keys and arguments of several calls one behind the other, and answers each by itself.
+    pub gathers: bool,
     sha: OnceLock<String>,
     writes: OnceLock<bool>,
 }
 
 impl Script {
     pub const fn new(name: &'static str, text: &'static str) -> Script {
-        Script { name, text, finds_keys: false, sha: OnceLock::new(), writes: OnceLock::new() }
+        Script {
+            name,
+            text,
+            finds_keys: false,
+            gathers: false,
+            sha: OnceLock::new(),
+            writes: OnceLock::new(),
+        }
     }
 
     pub const fn finding_keys(mut self) -> Script {
         self.finds_keys = true;
+        self
+    }
+
+    pub const fn gathering(mut self) -> Script {
+        self.gathers = true;
         self
     }
 
@@ -88,6 +102,9 @@ pub struct Call {
     tail: Vec<u8>,
     words: usize,
     keys: usize,
+    /// Where the keys begin in `tail`, and where the arguments do.
+    keys_at: usize,
+    args_at: usize,
 }
 
 /// That most calls need no more.
@@ -108,10 +125,12 @@ impl Call {
         reply: Reply,
     ) -> Call {
         let count = keys.len();
-        let mut call =
-            Call { script, reply, tail: Vec::with_capacity(TAIL_BYTES), words: 1 + count, keys: count };
+        let tail = Vec::with_capacity(TAIL_BYTES);
+        let mut call = Call { script, reply, tail, words: 1 + count, keys: count, keys_at: 0, args_at: 0 };
         bulk(&mut call.tail, &digits(count as u64));
+        call.keys_at = call.tail.len();
         keys.for_each(|key| bulk(&mut call.tail, key));
+        call.args_at = call.tail.len();
         for arg in args {
             bulk(&mut call.tail, arg);
             call.words += 1;
@@ -212,6 +231,23 @@ impl Call {
         out.extend_from_slice(&self.tail);
     }
 
+    /// Appends one request for all of these calls of one script that gathers.
+    pub fn append_together<'a>(
+        calls: impl Iterator<Item = &'a Call> + Clone,
+        known: Known,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(first) = calls.clone().next() else { return };
+        let head = first.head(known);
+        let (keys, words) =
+            calls.clone().fold((0, 1), |(keys, words), call| (keys + call.keys, words + call.words - 1));
+        array_header(out, head.len() + words);
+        head.iter().for_each(|word| bulk(out, word));
+        bulk(out, &digits(keys as u64));
+        calls.clone().for_each(|call| out.extend_from_slice(&call.tail[call.keys_at..call.args_at]));
+        calls.for_each(|call| out.extend_from_slice(&call.tail[call.args_at..]));
+    }
+
     /// Hands the words of the request to `f`.
     pub fn with_argv<T>(&self, known: Known, f: impl FnOnce(&[&[u8]]) -> T) -> T {
         let head = self.head(known);
@@ -270,6 +306,23 @@ mod tests {
             [b"EVAL_RO", READS.text.as_bytes(), b"2", b"k", b"a\r\nb", b"", b"$1\r\n", b"7"];
         call.with_argv(Known::No, |argv| assert_eq!(argv, words));
         assert_eq!(call.eval(), crate::resp::encode_request(&words));
+    }
+
+    #[test]
+    fn calls_that_go_together_have_their_keys_first_and_then_their_arguments() {
+        let of = |key: &str, args: &[&str]| {
+            let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+            Call::new(&WRITES, vec![key.into()], args, Reply::AsIs)
+        };
+        let calls = [of("k1", &["a", "b"]), of("k2", &["c", "d"]).at(7)];
+        let mut together = Vec::new();
+        Call::append_together(calls.iter(), Known::No, &mut together);
+        let words: [&[u8]; 11] =
+            [b"EVAL", WRITES.text.as_bytes(), b"2", b"k1", b"k2", b"a", b"b", b"", b"c", b"d", b"7"];
+        assert_eq!(together, crate::resp::encode_request(&words));
+        let mut alone = Vec::new();
+        Call::append_together(calls[..1].iter(), Known::Yes, &mut alone);
+        assert_eq!(alone, calls[0].evalsha());
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub enum Step {
 pub struct Welcome {
     /// L2's id of the connection.
     pub client_id: i64,
+    /// It is no node of a cluster.
+    pub is_standalone: bool,
     /// When the last step was sent.
     pub began: Moment,
 }
@@ -187,7 +189,7 @@ async fn greet(
 ) -> Result<Welcome, Refusal> {
     let unreachable = |e: io::Error| Refusal::Unreachable(e.to_string());
     let (steps, wire) = steps(login);
-    let mut welcome = Welcome { client_id: 0, began: Moment::now() };
+    let mut welcome = Welcome { client_id: 0, is_standalone: false, began: Moment::now() };
     // Whoever has refused this end may have said why before it closed.
     stream.write_all(&wire).await.or_else(|e| if is_loss(&e) { Ok(()) } else { Err(unreachable(e)) })?;
     let mut input = Vec::new();
@@ -244,6 +246,7 @@ fn check(step: Step, login: &Login<'_>, frame: &[u8], welcome: &mut Welcome) -> 
             let hello = resp::parse(frame);
             let field = |name| hello.as_ref().and_then(|hello| hello.field(name));
             welcome.client_id = field("id").and_then(Value::int).unwrap_or_default();
+            welcome.is_standalone = field("mode").and_then(Value::text) == Some(b"standalone");
             // What ROLE says too; but not every user may ask that.
             if login.leads && field("role").and_then(Value::text).is_some_and(|role| role != b"master") {
                 return Err(Refusal::Unreachable("it is a replica".into()));

@@ -37,6 +37,8 @@ pub enum Expect {
     WriteUnknown(Asker, StripeSet, Aftermath),
     /// Of a command's one script: see what it says.
     OneScript(Box<OneScript>),
+    /// The same of several commands whose script runs once for all of them.
+    Gathered(Vec<OneScript>),
     /// Hand it, or why there is none, to the one who runs a script.
     Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.

@@ -163,6 +163,9 @@ pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, 
         }
         Expect::Block(block) => block::block_reply(worker, link, &block, frame),
         Expect::OneScript(script) => script.answered(link, frame),
+        Expect::Gathered(scripts) => {
+            link.gathered_reply(worker, scripts, worker.now().since(sent), frame.as_slice());
+        }
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
             // The one who asked may have gone.
@@ -243,6 +246,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         }
         Expect::Block(block) => block::block_failed(worker, &block, failure),
         Expect::OneScript(script) => script.failed(failure),
+        Expect::Gathered(scripts) => scripts.into_iter().for_each(|script| script.failed(failure.clone())),
         // The one who asked may have gone.
         Expect::Script(to) => drop(to.send(Err(failure))),
         Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Err(failure)),

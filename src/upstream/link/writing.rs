@@ -78,6 +78,7 @@ impl Link {
         group: Group,
         detour: Option<Box<Detour>>,
     ) {
+        self.end_gathering(worker);
         let keeps = self.is_of_a_cluster && expect.may_go_elsewhere();
         let mut pending = self.owed(worker, expect, group);
         pending.detour = detour;
@@ -108,6 +109,7 @@ impl Link {
         expect: impl FnOnce(W) -> Expect,
         group: Group,
     ) {
+        self.end_gathering(worker);
         let mut out = self.out.borrow_mut();
         out.lend(&mut worker.pool.borrow_mut());
         let before = out.len();
@@ -120,17 +122,18 @@ impl Link {
 
     /// The same where L2 gives no reply.
     pub fn send_unanswered(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8]) {
+        self.end_gathering(worker);
         self.queue(worker, wire.len());
         self.out.borrow_mut().push_slice(wire);
     }
 
     /// What the link owes for a request that is about to be queued.
-    fn owed(&self, worker: &Worker, expect: Expect, group: Group) -> Pending {
+    pub(super) fn owed(&self, worker: &Worker, expect: Expect, group: Group) -> Pending {
         let (sent, starts_at) = (worker.now(), self.queued_bytes.get());
         Pending { expect, sent, starts_at, pushed: None, group, kept: Kept::Nothing, detour: None }
     }
 
-    fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, pending: Pending) {
+    pub(super) fn note(self: &Rc<Self>, worker: &Rc<Worker>, len: usize, pending: Pending) {
         debug_assert!(self.is_usable(), "closed links take no requests");
         if pending.expect.waits_for_barrier() {
             worker.barrier_is_coming(self);
@@ -139,7 +142,7 @@ impl Link {
         self.queue(worker, len);
     }
 
-    fn queue(self: &Rc<Self>, worker: &Rc<Worker>, len: usize) {
+    pub(super) fn queue(self: &Rc<Self>, worker: &Rc<Worker>, len: usize) {
         self.queued_bytes.set(self.queued_bytes.get() + len as u64);
         self.last_use.set(worker.now());
         self.pace.unwritten.set(self.pace.unwritten.get() + 1);
@@ -231,6 +234,7 @@ impl Link {
 
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
+        self.end_gathering(worker);
         self.dirty.set(false);
         self.pace.unwritten.set(0);
         if self.is_of_a_cluster
