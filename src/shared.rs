@@ -9,7 +9,7 @@ mod places;
 mod remote;
 mod waiters;
 
-pub use cluster::{Cluster, Outdated, Topology, View};
+pub use cluster::{Cluster, Outdated, Owner, Topology, View, Watch};
 pub use embedded::LIMIT_DATABASES;
 pub use leader::{Leader, Leadership};
 pub use masters::{Masters, Voter};

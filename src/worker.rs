@@ -29,7 +29,7 @@ use crate::clock::Moment;
 use crate::metrics::WorkerMetrics;
 use crate::net::BufferPool;
 use crate::session::Session;
-use crate::shared::{Landing, Live, Mail, Shared};
+use crate::shared::{Cluster, Landing, Live, Mail, Shared, Watch};
 use crate::upstream::{Link, LinkSet, Purpose, Upstream, User};
 use barrier::Barriers;
 pub use barrier::Told;
@@ -54,6 +54,8 @@ pub struct Worker {
     /// The other Redis servers: `Places::own`.
     pub own: Vec<Rc<Upstream>>,
     nodes: nodes::Nodes,
+    /// Before a cluster: who serves which slot.
+    pub slots: Option<Watch>,
     /// What one read of a client takes.
     pub scratch: RefCell<Box<[u8]>>,
     /// What one read of a link takes.
@@ -136,6 +138,7 @@ impl Worker {
             upstream: Rc::new(Upstream::new(shared.l2.clone())),
             own: shared.places.own.iter().map(|own| Rc::new(Upstream::new(own.clone()))).collect(),
             nodes: nodes::Nodes::default(),
+            slots: shared.l2.cluster.as_ref().map(Cluster::watch),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             link_scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             pool: RefCell::default(),

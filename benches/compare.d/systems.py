@@ -201,9 +201,9 @@ def die_with_parent():
 
 
 def free_port():
-    """Below those that the system gives to outgoing connections; a node of a cluster needs the one 10,000 above it, too."""
+    """It and the one 10,000 above it, which a node of a cluster takes too, are none that the system gives to outgoing connections."""
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(10_000, 22_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -155,7 +155,7 @@ impl Session {
                 let link = st.links.plain(worker, st.identity.resp3).ok()?;
                 let ask = resp::encode_request(&[b"COMMAND", b"INFO", throttle::NAME.as_bytes()]);
                 let turn = Turn::Learn(throttle::NAME.to_owned());
-                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), turn), Group::Other);
+                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Box::new(turn)), Group::Other);
                 Some(Step::Again(Park::Turn))
             }
         }

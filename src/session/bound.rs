@@ -276,7 +276,12 @@ impl Session {
         if matches!(moved.redirect, Redirect::Ask { .. }) {
             pin.link.send(worker, ASKING, Expect::Nobody, Group::Other);
         }
-        pin.link.send(worker, &moved.wire, Expect::Pinned(self.asker(seq), moved.expect), Group::Blocking);
+        pin.link.send(
+            worker,
+            &moved.wire,
+            Expect::Pinned(self.asker(seq), Box::new(moved.expect)),
+            Group::Blocking,
+        );
         Ok(())
     }
 }

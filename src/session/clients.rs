@@ -217,7 +217,7 @@ impl Session {
         let turn = kill.map_or(Turn::Pass, |kill| Turn::Kill(Box::new(kill)));
         match st.links.plain(worker, st.identity.resp3) {
             Ok(link) => {
-                let expect = Expect::Turn(self.asker(seq), turn);
+                let expect = Expect::Turn(self.asker(seq), Box::new(turn));
                 link.send(worker, &resp::encode_request(&ask), expect, Group::Local);
                 Step::Wait(Park::Turn)
             }

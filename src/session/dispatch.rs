@@ -216,7 +216,12 @@ impl Session {
         let ask = resp::encode_request(&[b"COMMAND", b"INFO", name.as_bytes()]);
         match st.links.plain(worker, st.identity.resp3) {
             Ok(link) => {
-                link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Turn::Learn(name)), Group::Other);
+                link.send(
+                    worker,
+                    &ask,
+                    Expect::Turn(self.asker(u64::MAX), Box::new(Turn::Learn(name))),
+                    Group::Other,
+                );
                 Step::Again(Park::Turn)
             }
             Err(failure) => {

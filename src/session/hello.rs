@@ -191,7 +191,7 @@ impl Session {
             Ok(link) => {
                 let turn = Turn::Hello { resp3, name: hello.name };
                 let wire = resp::encode_request(&[b"HELLO", version]);
-                link.send(worker, &wire, Expect::Turn(self.asker(seq), turn), Group::Local);
+                link.send(worker, &wire, Expect::Turn(self.asker(seq), Box::new(turn)), Group::Local);
             }
             Err(failure) => self.fail_place(worker, st, seq, &failure),
         }
@@ -268,7 +268,7 @@ impl Session {
                 link.send(
                     worker,
                     &resp::encode_request(args),
-                    Expect::Turn(self.asker(seq), turn),
+                    Expect::Turn(self.asker(seq), Box::new(turn)),
                     Group::Local,
                 );
                 Step::Wait(Park::Turn)
@@ -301,7 +301,7 @@ impl Session {
         let seq = st.take_place(Waits::Reply);
         match worker.links_of(&st.identity.user, db).plain(worker, st.identity.resp3) {
             Ok(link) => {
-                let expect = Expect::Turn(self.asker(seq), Turn::Select(db));
+                let expect = Expect::Turn(self.asker(seq), Box::new(Turn::Select(db)));
                 link.send(worker, request.wire, expect, Group::Local);
                 Step::Wait(Park::Turn)
             }

@@ -123,7 +123,7 @@ impl Session {
                 let link = own.plain(worker, false).ok()?;
                 let mut ask: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.name().as_bytes()];
                 ask.extend(request.args.iter());
-                let expect = Expect::Turn(self.asker(u64::MAX), Turn::Right(asked));
+                let expect = Expect::Turn(self.asker(u64::MAX), Box::new(Turn::Right(asked)));
                 link.send(worker, &resp::encode_request(&ask), expect, Group::Other);
                 Some(Step::Again(Park::Turn))
             }
@@ -181,7 +181,9 @@ impl Session {
         let library = usize::from(option.eq_ignore_ascii_case(b"lib-ver"));
         let value = Bytes::copy_from_slice(request.args.get(3).unwrap_or_default());
         let outgoing = Outgoing::new(request.wire, Group::Local);
-        self.send_plain(worker, st, outgoing, |asker| Expect::Turn(asker, Turn::SetInfo { library, value }))
+        self.send_plain(worker, st, outgoing, |asker| {
+            Expect::Turn(asker, Box::new(Turn::SetInfo { library, value }))
+        })
     }
 
     pub(super) fn reply_mode(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, args: &Args<'_>) -> Step {

@@ -26,35 +26,38 @@ pub struct OneScript {
 }
 
 impl OneScript {
-    pub fn append_to(&self, link: &Link, out: &mut Vec<u8>) {
-        self.call.append_to(Worker::knows_script(link, &self.call), out);
-    }
-
     /// Whether one run may serve others with it.
-    pub fn gathers(&self) -> bool {
-        self.call.script.gathers && !self.writes_unknown_keys()
+    pub fn batches(&self) -> bool {
+        self.call.script.batches && !self.writes_unknown_keys()
     }
     pub fn goes_with(&self, other: &OneScript) -> bool {
         std::ptr::eq(self.call.script, other.call.script)
     }
+    /// The size of its keys and arguments, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.call.bytes()
+    }
 
     /// One request for all of them.
-    pub fn append_together(scripts: &[OneScript], link: &Link, out: &mut Vec<u8>) {
+    pub fn append_batch(scripts: &[OneScript], link: &Link, out: &mut Vec<u8>) {
         let Some(first) = scripts.first() else { return };
         let known = Worker::knows_script(link, &first.call);
-        Call::append_together(scripts.iter().map(|script| &script.call), known, out);
+        Call::append_batch(scripts.iter().map(|script| &script.call), known, out);
     }
 
     /// The reply to that.
-    pub fn answered_together(scripts: Vec<OneScript>, link: &Link, frame: &[u8]) {
-        let replies = match scripts.len() {
-            1 => Some(vec![frame]),
-            count => resp::array_elements(frame).filter(|replies| replies.len() == count),
-        };
+    pub fn answered_batch(scripts: Vec<OneScript>, link: &Link, frame: &[u8]) {
+        let is_alone = scripts.len() == 1;
+        let each = if is_alone { None } else { resp::array_elements(frame) };
+        let each = each.filter(|each| each.len() == scripts.len());
+        // What is refused as a whole is refused to each.
+        let is_for_all = is_alone || frame.starts_with(b"-");
+        debug_assert!(is_for_all || each.is_some(), "a batch has as many replies as calls");
         for (at, script) in scripts.into_iter().enumerate() {
-            match &replies {
-                Some(replies) => script.answered(link, Frame::Borrowed(replies[at])),
-                None => script.answered(link, Frame::Borrowed(frame)),
+            match &each {
+                Some(each) => script.answered(link, Frame::Borrowed(each[at])),
+                None if is_for_all => script.answered(link, Frame::Borrowed(frame)),
+                None => script.failed(Failure::Unknown),
             }
         }
     }
@@ -95,14 +98,14 @@ impl OneScript {
         }
     }
 
-    /// Nothing was executed, since somebody flushed L2's scripts or for what others asked.
+    /// Nothing was executed: somebody flushed L2's scripts, or it was refused because of another's key.
     pub fn send_again(self) {
         let worker = self.runner.worker.clone();
         let links = match &self.runner.home {
             Home::Redis(links) => self.detour.links(&worker, links, self.call.slot()),
             Home::Masters(_) | Home::Engine { .. } => unreachable!("only one Redis is sent one script"),
         };
-        match links.and_then(|links| links.plain(&worker, false)) {
+        match links.and_then(|links| links.plain(&worker, self.runner.resp3)) {
             Ok(link) => {
                 self.runner.session.wrote_on(&link);
                 self.detour.ask(&worker, &link);

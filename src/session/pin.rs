@@ -250,7 +250,7 @@ impl Session {
             frames: Frames::One,
             meaning: PinnedReply::OneShot,
         };
-        link.send(worker, request.wire, Expect::Pinned(self.asker(seq), expect), group);
+        link.send(worker, request.wire, Expect::Pinned(self.asker(seq), Box::new(expect)), group);
         // Nothing is looked up behind it: its reply may tell of writes.
         Step::Wait(Park::Until(seq + 1))
     }
@@ -455,7 +455,7 @@ impl Session {
         // Which node it is that watches decides where everything behind it goes.
         let may_move =
             matches!(expect.meaning, PinnedReply::Watch { moves: true, .. }) && pin.link.is_of_a_cluster;
-        pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), expect), group);
+        pin.link.send(worker, wire, Expect::Pinned(self.asker(seq), Box::new(expect)), group);
         if may_move { Step::Wait(Park::Until(seq + 1)) } else { Step::Next }
     }
 }

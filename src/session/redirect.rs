@@ -145,7 +145,7 @@ impl Session {
             pin.link.send(
                 worker,
                 &resp::encode_request(&args),
-                Expect::Pinned(self.asker(seq), expect),
+                Expect::Pinned(self.asker(seq), Box::new(expect)),
                 Group::Other,
             );
         }

@@ -179,7 +179,7 @@ impl Session {
         let link = links.plain(worker, st.identity.resp3)?;
         let ask = resp::encode_request(&[b"INFO", b"cluster"]);
         let turn = Turn::Slots(links.upstream.remote.clone());
-        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), turn), Group::Other);
+        link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Box::new(turn)), Group::Other);
         Ok(Step::Again(Park::Turn))
     }
 
@@ -231,7 +231,7 @@ impl Session {
         }
         worker.metrics.forwarded.add(1);
         let detour = Detour::new(st.patient_since(worker.now()));
-        link.send_script(worker, OneScript { runner, seq, call, writes, then, detour });
+        link.send_one_script(worker, OneScript { runner, seq, call, writes, then, detour });
         Step::Next
     }
 

@@ -14,7 +14,7 @@ use super::join::{Join, Part};
 use super::{Park, Session, State};
 use crate::clock::Moment;
 use crate::command::{self, Local, Route, Row, Slots};
-use crate::shared::{Cluster, Topology};
+use crate::shared::{Cluster, Owner};
 use crate::state::Call;
 use crate::upstream::{Detour, Failure, Link, LinkSet, Redirect};
 use crate::worker::Worker;
@@ -106,20 +106,23 @@ impl Session {
         if let Some(node) = st.bound_to() {
             return self.steer_bound(worker, st, cluster, request, row, node);
         }
-        let topology = cluster.topology();
-        if let Some(step) = self.keeps_course(st, &topology) {
-            return Some(step);
-        }
         let slots = match row.route {
-            Route::Local(_) | Route::State => Slots::None,
-            Route::Multi => return self.steer_multi(worker, st, request),
+            Route::Local(_) | Route::State | Route::Multi => Slots::None,
             _ => row.slots(&request.args),
         };
         // What has its keys in one slot concerns no other node.
         if let Slots::One(slot) = slots
             && st.pin.is_none()
         {
-            return self.turn_to_slot_of(worker, st, &topology, slot);
+            let owner = worker.slots.as_ref()?.owner_of(slot);
+            let step = self.keeps_course(st, owner.version);
+            return step.or_else(|| self.turn_to_node(worker, st, slot, owner));
+        }
+        if let Some(step) = self.keeps_course(st, cluster.topology().version) {
+            return Some(step);
+        }
+        if row.route == Route::Multi {
+            return self.steer_multi(worker, st, request);
         }
         if st.pin.is_none()
             && let Some(step) = self.of_the_whole(worker, st, cluster, request, row)
@@ -166,8 +169,7 @@ impl Session {
 
     /// Requests that are under way were sent by another topology, or are on their way to another node: what is sent now
     /// could overtake them.
-    fn keeps_course(&self, st: &mut State, topology: &Topology) -> Option<Step> {
-        let version = topology.version;
+    fn keeps_course(&self, st: &mut State, version: u64) -> Option<Step> {
         let (head, waiting, next) = (st.head, st.is_waiting(), st.next_seq());
         let course = st.course();
         if waiting && (course.version != version || course.held_until > head) && course.dividing.is_none() {
@@ -186,22 +188,22 @@ impl Session {
         st: &mut State,
         slot: u16,
     ) -> Option<Step> {
-        let cluster = worker.shared.l2.cluster.as_ref()?;
-        self.turn_to_slot_of(worker, st, &cluster.topology(), slot)
+        let owner = worker.slots.as_ref()?.owner_of(slot);
+        self.turn_to_node(worker, st, slot, owner)
     }
 
-    fn turn_to_slot_of(
+    fn turn_to_node(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
-        topology: &Topology,
         slot: u16,
+        owner: Owner,
     ) -> Option<Step> {
         if let Some(until) = st.lanes.waits_for_any_node(st.head) {
             return Some(Step::Again(Park::Until(until)));
         }
         st.slot = Some(slot);
-        match self.links_of_slot(worker, st, topology, slot) {
+        match self.links_of_slot(worker, st, slot, owner) {
             Ok(links) => {
                 self.turn_to(st, links);
                 None
@@ -217,11 +219,10 @@ impl Session {
         &self,
         worker: &Rc<Worker>,
         st: &mut State,
-        topology: &Topology,
         slot: u16,
+        Owner { version, node }: Owner,
     ) -> Result<Rc<LinkSet>, Failure> {
-        let node = topology.owner(slot).map_or(0, |owner| owner.number);
-        let key = (topology.version, st.identity.user.id, st.identity.db);
+        let key = (version, st.identity.user.id, st.identity.db);
         let course = st.course();
         if course.links_of != key {
             course.links.clear();
@@ -280,7 +281,6 @@ impl Session {
         st: &mut State,
         call: &Call,
     ) -> Option<Step> {
-        worker.shared.l2.cluster.as_ref()?;
         self.turn_to_slot(worker, st, call.slot()?)
     }
 }

@@ -125,7 +125,12 @@ impl Session {
             frames: Frames::One,
             meaning: PinnedReply::MultiAhead,
         };
-        pin.link.send(worker, MULTI, Expect::Pinned(self.asker(u64::MAX), expect), Group::Transaction);
+        pin.link.send(
+            worker,
+            MULTI,
+            Expect::Pinned(self.asker(u64::MAX), Box::new(expect)),
+            Group::Transaction,
+        );
         Step::Again(Park::Turn)
     }
 
@@ -370,7 +375,7 @@ impl Session {
             in_transaction: false,
         }));
         let expect = PinnedExpect::one(StripeSet::None, meaning);
-        link.send(worker, request.wire, Expect::Pinned(self.asker(seq), expect), Group::Local);
+        link.send(worker, request.wire, Expect::Pinned(self.asker(seq), Box::new(expect)), Group::Local);
         Step::Wait(Park::Until(seq + 1))
     }
 

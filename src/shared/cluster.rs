@@ -1,11 +1,12 @@
 //! A Redis Cluster as all workers know it: which node serves which slot. Talks to nobody.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, Cache, Guard};
 use tokio::sync::Notify;
 
 use super::{Leader, Remote};
@@ -16,7 +17,7 @@ pub struct Cluster {
     /// Who we are on every node.
     target: Target,
     seeds: Vec<Address>,
-    topology: ArcSwap<Topology>,
+    topology: Arc<ArcSwap<Topology>>,
     /// Held while the topology is changed; and every node that was ever seen.
     nodes: Mutex<HashMap<Address, Arc<Remote>>>,
     names: ArcSwap<HashMap<Address, Address>>,
@@ -38,6 +39,27 @@ pub struct Topology {
     runs: Vec<(u16, u16)>,
     /// Slots that are on their way from one node to another.
     unstable: HashSet<u16>,
+}
+
+/// One worker's view of the topology in force: it costs less than `Cluster::topology`, and every request looks its slot up.
+pub struct Watch(RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>);
+
+/// Who serves a slot.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    /// Of the topology that says so.
+    pub version: u64,
+    /// The number of the node; 0 where nobody serves the slot.
+    pub node: u32,
+}
+
+impl Watch {
+    #[inline]
+    pub fn owner_of(&self, slot: u16) -> Owner {
+        let mut cache = self.0.borrow_mut();
+        let topology = cache.load();
+        Owner { version: topology.version, node: topology.owner(slot).map_or(0, |owner| owner.number) }
+    }
 }
 
 const NOBODY: u16 = u16::MAX;
@@ -131,7 +153,7 @@ impl Cluster {
         Some(Cluster {
             target: target.clone(),
             seeds: seeds.clone(),
-            topology: ArcSwap::default(),
+            topology: Arc::default(),
             nodes: Mutex::default(),
             names: ArcSwap::default(),
             looks: AtomicU64::new(0),
@@ -141,6 +163,10 @@ impl Cluster {
 
     pub fn seeds(&self) -> &[Address] {
         &self.seeds
+    }
+
+    pub fn watch(&self) -> Watch {
+        Watch(RefCell::new(Cache::new(self.topology.clone())))
     }
 
     #[inline]

@@ -27,7 +27,7 @@ mod outcome;
 
 pub use outcome::{Outcome, multi_reply, outcomes_of_multi};
 
-static CHECK: Script = script!("ratelimit_check", "", "ratelimit_shared").gathering();
+static CHECK: Script = script!("ratelimit_check", "", "ratelimit_shared").batched();
 static PEEK: Script = script!("ratelimit_peek", "no-writes", "ratelimit_shared");
 static REFUND: Script = script!("ratelimit_refund", "allow-oom", "ratelimit_shared");
 static MULTI: Script = script!("ratelimit_multi", "", "ratelimit_shared");

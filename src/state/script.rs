@@ -13,8 +13,9 @@ pub struct Script {
     pub text: &'static str,
     /// Whether it writes keys that it finds by an index and cannot declare.
     pub finds_keys: bool,
-    /// Whether one run takes the keys and arguments of several calls one behind the other, and answers each by itself.
-    pub gathers: bool,
+    /// Whether one run takes the keys and arguments of several calls one behind the other, and answers each by itself. All calls
+    /// have as many of them.
+    pub batches: bool,
     sha: OnceLock<String>,
     writes: OnceLock<bool>,
 }
@@ -25,7 +26,7 @@ impl Script {
             name,
             text,
             finds_keys: false,
-            gathers: false,
+            batches: false,
             sha: OnceLock::new(),
             writes: OnceLock::new(),
         }
@@ -36,8 +37,8 @@ impl Script {
         self
     }
 
-    pub const fn gathering(mut self) -> Script {
-        self.gathers = true;
+    pub const fn batched(mut self) -> Script {
+        self.batches = true;
         self
     }
 
@@ -202,6 +203,11 @@ impl Call {
         bulks(&self.tail).skip(1).take(self.keys)
     }
 
+    /// The size of its keys and arguments, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.tail.len()
+    }
+
     /// The hash slot that its keys share in a cluster.
     pub fn slot(&self) -> Option<u16> {
         self.keys().next().map(crate::command::slot)
@@ -231,13 +237,10 @@ impl Call {
         out.extend_from_slice(&self.tail);
     }
 
-    /// Appends one request for all of these calls of one script that gathers.
-    pub fn append_together<'a>(
-        calls: impl Iterator<Item = &'a Call> + Clone,
-        known: Known,
-        out: &mut Vec<u8>,
-    ) {
+    /// Appends one request for all of these calls of one script that takes batches.
+    pub fn append_batch<'a>(calls: impl Iterator<Item = &'a Call> + Clone, known: Known, out: &mut Vec<u8>) {
         let Some(first) = calls.clone().next() else { return };
+        debug_assert!(calls.clone().all(|call| (call.keys, call.words) == (first.keys, first.words)));
         let head = first.head(known);
         let (keys, words) =
             calls.clone().fold((0, 1), |(keys, words), call| (keys + call.keys, words + call.words - 1));
@@ -309,19 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_go_together_have_their_keys_first_and_then_their_arguments() {
+    fn calls_of_a_batch_have_their_keys_first_and_then_their_arguments() {
         let of = |key: &str, args: &[&str]| {
             let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
             Call::new(&WRITES, vec![key.into()], args, Reply::AsIs)
         };
         let calls = [of("k1", &["a", "b"]), of("k2", &["c", "d"]).at(7)];
-        let mut together = Vec::new();
-        Call::append_together(calls.iter(), Known::No, &mut together);
+        let mut batch = Vec::new();
+        Call::append_batch(calls.iter(), Known::No, &mut batch);
         let words: [&[u8]; 11] =
             [b"EVAL", WRITES.text.as_bytes(), b"2", b"k1", b"k2", b"a", b"b", b"", b"c", b"d", b"7"];
-        assert_eq!(together, crate::resp::encode_request(&words));
+        assert_eq!(batch, crate::resp::encode_request(&words));
         let mut alone = Vec::new();
-        Call::append_together(calls[..1].iter(), Known::Yes, &mut alone);
+        Call::append_batch(calls[..1].iter(), Known::Yes, &mut alone);
         assert_eq!(alone, calls[0].evalsha());
     }
 

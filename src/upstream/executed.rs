@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::link::Link;
 use super::pending::{Expect, Pending};
-use super::pinned::{Frames, PinnedExpect, Subscribed, is_confirmation, is_message};
+use super::pinned::{Frames, Subscribed, is_confirmation, is_message};
 
 /// What EXEC answers for one queued command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +64,10 @@ pub enum Header {
 impl Link {
     fn with_gathering<R>(&self, look: impl FnOnce(&mut Gathering) -> R) -> Option<R> {
         self.with_first_pending(|pending| match &mut pending.expect {
-            Expect::Pinned(_, PinnedExpect { frames: Frames::Gathered(gathering), .. }) => {
-                Some(look(gathering))
-            }
+            Expect::Pinned(_, expect) => match &mut expect.frames {
+                Frames::Gathered(gathering) => Some(look(gathering)),
+                _ => None,
+            },
             _ => None,
         })
         .flatten()

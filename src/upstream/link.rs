@@ -1,7 +1,7 @@
 //! One connection to L2: bytes out, frames back in order. Replies are matched by position alone; a frame that nobody
 //! asked for, bytes that are no frame, or the link's end fail everything that is still owed.
 
-mod gathered;
+mod batch;
 mod kept;
 mod writing;
 
@@ -93,7 +93,7 @@ pub struct Link {
     timeless: Cell<bool>,
     /// Scripts whose text L2 was sent here.
     carried: RefCell<Vec<&'static str>>,
-    gathering: gathered::Gathering,
+    batch: batch::Batch,
     /// Sessions that wait for room.
     waiting: RefCell<Vec<Rc<Session>>>,
     /// What a tracked link vouches for.
@@ -131,7 +131,7 @@ impl Link {
             marks: RefCell::default(),
             timeless: Cell::new(!set.user.is_own()),
             carried: RefCell::default(),
-            gathering: gathered::Gathering::default(),
+            batch: batch::Batch::default(),
             waiting: RefCell::default(),
             lease,
             pinned: PinnedState::default(),
@@ -155,7 +155,7 @@ impl Link {
     }
     /// How many requests of sessions and of the daemon wait for their replies.
     pub fn pending_len(&self) -> usize {
-        self.pending.borrow().len() + self.gathering.more()
+        self.pending.borrow().len() + self.batch.more()
     }
     pub fn last_byte(&self) -> Moment {
         self.last_byte.get()
@@ -292,8 +292,7 @@ impl Link {
         match tokio::time::timeout(limit, connect).await {
             Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
-                // The daemon's own user may use all keys, as a rule.
-                self.gathering.allow(welcome.is_standalone && self.set.user.is_own());
+                self.batch.begin(welcome.is_standalone && self.set.user.is_own());
                 if let Some(lease) = &self.lease {
                     lease.prove(welcome.began);
                 }
@@ -326,8 +325,8 @@ impl Link {
                 if let Err(reason) = self.pinned_frames(worker, &mut input, &mut scanner).await {
                     return self.unexpected(reason).to_string();
                 }
-                // There is more: the owner writes first, and whether it is too slow shows.
-                if read == SCRATCH_BYTES {
+                // There may be more: the owner writes first, and whether it is too slow shows.
+                if read > SCRATCH_BYTES / 2 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -442,7 +441,7 @@ impl Link {
         let flushed = self.flushed_bytes.get();
         let owed = self.pending.take();
         self.log.take();
-        self.gathering.clear();
+        self.batch.clear();
         self.out.borrow_mut().clear();
         self.set.upstream.link_went_away(worker, self);
         for pending in owed {

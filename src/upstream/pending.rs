@@ -38,11 +38,13 @@ pub enum Expect {
     /// Of a command's one script: see what it says.
     OneScript(Box<OneScript>),
     /// The same of several commands whose script runs once for all of them.
-    Gathered(Vec<OneScript>),
+    Batch(Vec<OneScript>),
+    /// Whether such a request may be made.
+    BatchAllowed,
     /// Hand it, or why there is none, to the one who runs a script.
     Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.
-    Turn(Asker, Turn),
+    Turn(Asker, Box<Turn>),
     /// SCAN of the node that has this slot as its lowest.
     Scanned(Asker, u16),
     /// Of a MULTI block before a cluster.
@@ -58,7 +60,7 @@ pub enum Expect {
     FillEach(Box<crate::upstream::FillEach>),
     FillEachTtl,
     /// On a pinned link; see `pinned`.
-    Pinned(Asker, crate::upstream::PinnedExpect),
+    Pinned(Asker, Box<crate::upstream::PinnedExpect>),
     /// A barrier's sign of life, or TIME for one that began early.
     Barrier(u64),
     /// TIME behind the writes that a barrier was begun early for.
@@ -193,5 +195,17 @@ impl Frame<'_> {
             Frame::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             Frame::Owned(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_small() {
+        // Thousands are under way, and each is moved in and out: what is rare is boxed.
+        assert!(size_of::<Expect>() <= 48, "{}", size_of::<Expect>());
+        assert!(size_of::<Pending>() <= 104, "{}", size_of::<Pending>());
     }
 }

@@ -277,10 +277,9 @@ impl Link {
             return Ok(true);
         }
         let asked_for = |pending: &mut Pending| {
-            matches!(
-                &pending.expect,
-                Expect::Pinned(_, PinnedExpect { meaning: PinnedReply::Replication { streams: true }, .. })
-            )
+            let streams =
+                |expect: &PinnedExpect| matches!(expect.meaning, PinnedReply::Replication { streams: true });
+            matches!(&pending.expect, Expect::Pinned(_, expect) if streams(expect))
         };
         // `$` announces the data, an empty line says that it is being made; PSYNC has a line before that.
         let begins = matches!(input.first(), Some(b'$' | b'\n' | b'+'))
@@ -345,7 +344,7 @@ impl Link {
         match pending.expect {
             Expect::Pinned(asker, expect) if redirect.is_some() => {
                 worker.bump(&expect.writes);
-                to.push(not_served(asker, expect, redirect, wire, bytes));
+                to.push(not_served(asker, *expect, redirect, wire, bytes));
                 Ok(false)
             }
             Expect::Pinned(asker, expect) => {
@@ -372,12 +371,9 @@ impl Link {
     fn role(&self, bytes: &[u8], kind: u8) -> Role {
         let subscribed = self.pinned.subscriptions() > 0;
         let awaits_confirmation = || {
-            self.with_first_pending(|p| {
-                matches!(
-                    &p.expect,
-                    Expect::Pinned(_, PinnedExpect { frames: Frames::Confirmations { .. }, .. })
-                )
-            }) == Some(true)
+            let awaits = |expect: &PinnedExpect| matches!(expect.frames, Frames::Confirmations { .. });
+            self.with_first_pending(|p| matches!(&p.expect, Expect::Pinned(_, expect) if awaits(expect)))
+                == Some(true)
         };
         match kind {
             b'>' | b'*' => {
@@ -432,13 +428,8 @@ impl Link {
     fn confirm(&self, bytes: &Bytes, to: &mut Vec<Delivery>) -> bool {
         let before = self.pinned.subscription_counts();
         let done = self.with_first_pending(|pending| {
-            let Expect::Pinned(
-                _,
-                PinnedExpect { frames: Frames::Confirmations { kind, names, parts, got }, .. },
-            ) = &mut pending.expect
-            else {
-                return None;
-            };
+            let Expect::Pinned(_, expect) = &mut pending.expect else { return None };
+            let Frames::Confirmations { kind, names, parts, got } = &mut expect.frames else { return None };
             parts.extend_from_slice(bytes);
             *got += 1;
             // Without names: as many as there were when it was executed, at least one.

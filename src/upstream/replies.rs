@@ -119,7 +119,7 @@ pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, 
                 asker.session.answer(worker, asker.seq, frame);
             }
         }
-        Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Ok(frame)),
+        Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, *turn, Ok(frame)),
         Expect::Info(asker) => {
             let mut text = Vec::with_capacity(frame.as_slice().len() + 1024);
             worker.append_info(frame.as_slice(), &mut text);
@@ -163,8 +163,9 @@ pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, 
         }
         Expect::Block(block) => block::block_reply(worker, link, &block, frame),
         Expect::OneScript(script) => script.answered(link, frame),
-        Expect::Gathered(scripts) => {
-            link.gathered_reply(worker, scripts, worker.now().since(sent), frame.as_slice());
+        Expect::BatchAllowed => link.batch_allowed(frame.as_slice()),
+        Expect::Batch(scripts) => {
+            link.batch_reply(worker, scripts, worker.now().since(sent), frame.as_slice());
         }
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {
@@ -246,17 +247,17 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         }
         Expect::Block(block) => block::block_failed(worker, &block, failure),
         Expect::OneScript(script) => script.failed(failure),
-        Expect::Gathered(scripts) => scripts.into_iter().for_each(|script| script.failed(failure.clone())),
+        Expect::Batch(scripts) => scripts.into_iter().for_each(|script| script.failed(failure.clone())),
         // The one who asked may have gone.
         Expect::Script(to) => drop(to.send(Err(failure))),
-        Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, turn, Err(failure)),
+        Expect::Turn(asker, turn) => asker.session.take_turn(worker, asker.seq, *turn, Err(failure)),
         Expect::FillValue(fill) | Expect::FillTtl(fill) => fill_failed(worker, *fill),
         Expect::FillEach(each) => FillEach::failed(*each, worker),
-        Expect::Pinned(asker, expect) => pinned::failed(worker, asker, expect, failure),
+        Expect::Pinned(asker, expect) => pinned::failed(worker, asker, *expect, failure),
         Expect::Barrier(round) => worker.barrier_returned(round, Told::ALL),
         Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round, Told::ALL),
         Expect::Mark(round) => worker.mark_lost(round),
-        Expect::Internal(_) | Expect::FillEachTtl | Expect::Nobody => {}
+        Expect::Internal(_) | Expect::BatchAllowed | Expect::FillEachTtl | Expect::Nobody => {}
     }
 }
 

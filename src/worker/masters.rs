@@ -137,7 +137,7 @@ impl Worker {
             // Somebody flushed its scripts: nothing was executed.
             if outcome.as_ref().is_ok_and(|frame| is_unknown_script(frame)) {
                 outcome = match links.script(&self, false) {
-                    Ok(link) => self.reply_of(&link, &call, Known::No).await,
+                    Ok(link) => self.reply_of(&link, &call, Some(Known::No)).await,
                     Err(failure) => Err(failure),
                 };
             }

@@ -144,7 +144,7 @@ impl Worker {
                 sent(&link);
             }
             detour.ask(self, &link);
-            let known = if with_text { Known::No } else { Worker::knows_script(&link, call) };
+            let known = with_text.then_some(Known::No);
             let frame = self.reply_of(&link, call, known).await?;
             if is_unknown_script(&frame) && !with_text {
                 with_text = true;
@@ -160,12 +160,15 @@ impl Worker {
 
     /// Sends a script behind whatever was sent on this link.
     pub fn send_script(self: &Rc<Self>, link: &Rc<Link>, call: &Call) -> Replied {
-        self.send_for_reply(link, call, Worker::knows_script(link, call))
+        self.send_for_reply(link, call, None)
     }
 
-    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Known) -> Replied {
+    /// Without `known` as the link knows it, when everything before it has been queued.
+    fn send_for_reply(self: &Rc<Self>, link: &Rc<Link>, call: &Call, known: Option<Known>) -> Replied {
         let (to, reply) = oneshot::channel();
-        let encode = |_: &_, out: &mut Vec<u8>| call.append_to(known, out);
+        let encode = |_: &_, out: &mut Vec<u8>| {
+            call.append_to(known.unwrap_or_else(|| Worker::knows_script(link, call)), out);
+        };
         link.send_with(self, to, encode, Expect::Script, Group::State);
         reply
     }
@@ -174,7 +177,7 @@ impl Worker {
         self: &Rc<Self>,
         link: &Rc<Link>,
         call: &Call,
-        known: Known,
+        known: Option<Known>,
     ) -> Result<Bytes, Failure> {
         self.send_for_reply(link, call, known).await.unwrap_or(Err(Failure::Unknown))
     }

@@ -78,7 +78,7 @@ impl Link {
         group: Group,
         detour: Option<Box<Detour>>,
     ) {
-        self.end_gathering(worker);
+        self.close_batch(worker);
         let keeps = self.is_of_a_cluster && expect.may_go_elsewhere();
         let mut pending = self.owed(worker, expect, group);
         pending.detour = detour;
@@ -109,7 +109,7 @@ impl Link {
         expect: impl FnOnce(W) -> Expect,
         group: Group,
     ) {
-        self.end_gathering(worker);
+        self.close_batch(worker);
         let mut out = self.out.borrow_mut();
         out.lend(&mut worker.pool.borrow_mut());
         let before = out.len();
@@ -122,7 +122,7 @@ impl Link {
 
     /// The same where L2 gives no reply.
     pub fn send_unanswered(self: &Rc<Self>, worker: &Rc<Worker>, wire: &[u8]) {
-        self.end_gathering(worker);
+        self.close_batch(worker);
         self.queue(worker, wire.len());
         self.out.borrow_mut().push_slice(wire);
     }
@@ -190,7 +190,7 @@ impl Link {
         }
     }
 
-    /// When the first of what is queued came.
+    /// When the first of what is queued came; before a node of a cluster, where each request is of one command.
     pub fn queued_since(&self) -> Option<Moment> {
         self.pending.borrow().get(self.in_flight()).map(|first| first.sent)
     }
@@ -234,7 +234,7 @@ impl Link {
 
     /// Writes what is queued; called once per tick.
     pub fn flush(self: &Rc<Self>, worker: &Rc<Worker>) {
-        self.end_gathering(worker);
+        self.close_batch(worker);
         self.dirty.set(false);
         self.pace.unwritten.set(0);
         if self.is_of_a_cluster
