@@ -113,14 +113,18 @@ impl Worker {
         }
     }
 
+    /// Whether others serve what this node of a cluster once served.
+    pub(super) fn is_replaced(&self, node: &Upstream) -> bool {
+        let nodes = self.nodes.by_number.borrow();
+        let whole = nodes.get(&node.remote.number).map(|node| &node.whole.remote);
+        let cluster = whole.and_then(|whole| whole.cluster.as_ref());
+        cluster.is_some_and(|cluster| !cluster.topology().serves(&node.remote))
+    }
+
     /// Links to nodes that serve nothing any more are closed once they owe nothing.
     pub(super) fn leave_nodes(&self) {
         let nodes = self.nodes.by_number.borrow();
-        for node in nodes.values() {
-            let Some(cluster) = &node.whole.remote.cluster else { continue };
-            if cluster.topology().serves(&node.upstream.remote) {
-                continue;
-            }
+        for node in nodes.values().filter(|node| self.is_replaced(&node.upstream)) {
             let links: Vec<Rc<Link>> = node.upstream.links.borrow().values().cloned().collect();
             for link in links.iter().filter(|link| link.pending_len() == 0 && link.pinned.owner().is_none()) {
                 link.retire();

@@ -19,6 +19,8 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 const IDLE_BEATS: u64 = 5;
 /// Between looks at limits that grow fast.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a node of a cluster may be silent that another one has replaced.
+const REPLACED_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Keys of one TOUCH, and of all in one round.
 const TOUCH_KEYS: usize = 64;
 const TOUCH_KEYS_MAX: usize = 4096;
@@ -91,7 +93,10 @@ impl Worker {
     /// L2 is silent when requests wait and no link has received anything for a while: all links close.
     fn look_for_silence(self: &Rc<Self>, upstream: &Rc<Upstream>) {
         let live = self.live();
-        let limit = Duration::from_millis(live.config.upstream.silence_max_ms);
+        let mut limit = Duration::from_millis(live.config.upstream.silence_max_ms);
+        if self.is_replaced(upstream) {
+            limit = limit.min(REPLACED_SILENCE_MAX);
+        }
         let deadline = live.config.upstream.request_timeout_ms;
         let now = self.now();
         let links: Vec<Rc<Link>> = upstream.links.borrow().values().cloned().collect();

@@ -169,6 +169,25 @@ fn a_node_that_sleeps_keeps_back_no_reply_of_another_one() {
     }
 }
 
+#[test]
+fn a_request_at_a_node_that_stopped_ends_when_its_replica_has_taken_over() {
+    let mut cluster = RedisCluster::start_with_replicas(3);
+    let daemon =
+        Daemon::start_with(&cluster.url(), &[("MADCACHE_UPSTREAM_SILENCE_MAX_MS", "600000")]).ready();
+    let key = cluster.key_of(0, "key");
+    let mut client = daemon.client();
+    assert_eq!(client.text(&["INCR", &key]), ":1");
+    let of_stopped = cluster.node(0).port.to_string();
+    let replica = (3..6).find(|&at| cluster.client(at).text(&["ROLE"]).contains(&of_stopped)).unwrap();
+    cluster.stop(0);
+    client.send(&["INCR", &key]);
+    cluster.fail_over_to(replica, &["TAKEOVER"]);
+    // Nobody knows whether it was executed.
+    assert_eq!(*client.read_to_end(), *b"");
+    let count = daemon.client().text(&["INCR", &key]);
+    assert!([":1", ":2"].contains(&&*count), "{count}");
+}
+
 /// A whole block, as pipelines send it.
 fn transaction(client: &mut Client, key: &str) -> [String; 3] {
     let block = [&["MULTI"][..], &["SET", key, "from a transaction"], &["GET", key], &["EXEC"]];
