@@ -240,6 +240,11 @@ builders.g = function()
 end
 
 local function delete_entries(key, name, first, next)
+  if next <= first or next > EXACT_MAX then
+    return
+  end
+  -- A damaged log may say that it has more than there is.
+  next = math.min(next, first + redis.call('HLEN', key))
   for from = first, next - 1, 500 do
     local names = {}
     for number = from, math.min(from + 499, next - 1) do
@@ -254,14 +259,18 @@ builders.l = function()
     return c.name .. ':' .. whole(number)
   end
 
+  -- Nil where there is none: somebody has damaged the log.
   local function entry(c, number)
     local stored = numbers(redis.call('HGET', c.hash.key, entry_name(c, number)))
-    return stored[1] or 0, stored[2] or 0
+    return stored[1], stored[2]
   end
   return {
     load = function(c, text)
       local stored = numbers(text)
-      c.first, c.next, c.total, c.newest = stored[1] or 0, stored[2] or 0, stored[3] or 0, stored[4] or 0
+      if #stored < 4 or stored[1] > stored[2] or stored[2] > EXACT_MAX then
+        stored = { 0, 0, 0, 0 }
+      end
+      c.first, c.next, c.total, c.newest = stored[1], stored[2], stored[3], stored[4]
       c.kept_from, c.added, c.span = c.first, 0, c.window * 1000
       if c.newest > c.now_us + c.span then
         c.first, c.total = c.next, 0
@@ -271,10 +280,13 @@ builders.l = function()
       end
       while c.first < c.next do
         local time, cost = entry(c, c.first)
-        if time + c.span > c.now_us then
+        if not cost then
+          c.first, c.next, c.kept_from, c.total = 0, 0, 0, 0
+        elseif time + c.span > c.now_us then
           break
+        else
+          c.first, c.total = c.first + 1, c.total - cost
         end
-        c.first, c.total = c.first + 1, c.total - cost
       end
     end,
     fits = function(c, rule)
@@ -284,6 +296,9 @@ builders.l = function()
       local needed, number = c.total + rule.cost - rule.limit, c.first
       while number < c.next do
         local time, cost = entry(c, number)
+        if not cost then
+          break
+        end
         needed = needed - cost
         if needed <= 0 then
           return div_up(time + c.span - c.now_us, 1000)
@@ -308,6 +323,9 @@ builders.l = function()
       local given = 0
       while given < rule.cost and c.next > c.first do
         local time, cost = entry(c, c.next - 1)
+        if not cost then
+          break
+        end
         local part = math.min(cost, rule.cost - given)
         given = given + part
         if part == cost then
@@ -319,7 +337,7 @@ builders.l = function()
       end
       c.total = c.total - given
       if c.next > c.first then
-        c.newest = entry(c, c.next - 1)
+        c.newest = entry(c, c.next - 1) or c.newest
       end
       return given
     end,
@@ -329,7 +347,7 @@ builders.l = function()
         local number, cost = c.next, c.added
         if c.grows then
           local _, before = entry(c, c.next - 1)
-          number, cost = c.next - 1, cost + before
+          number, cost = c.next - 1, cost + (before or 0)
         end
         redis.call('HSET', c.hash.key, entry_name(c, number), whole(c.now_us) .. ' ' .. whole(cost))
         c.next = number + 1

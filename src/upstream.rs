@@ -34,6 +34,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use link::AllKeys;
+
 use crate::clock::Moment;
 use crate::command::Group;
 use crate::shared::{Leader, Remote};
@@ -78,6 +80,8 @@ pub struct LinkSet {
     /// No tracked link before this moment: L2 refused one, or the last ones died young.
     untracked_until: Cell<Moment>,
     may_track: Cell<MayTrack>,
+    /// Asked for the daemon's own user only.
+    all_keys: Cell<AllKeys>,
     tracked_pause: Cell<Duration>,
     last_use: Cell<Moment>,
 }
@@ -133,6 +137,7 @@ impl LinkSet {
             idle: Default::default(),
             untracked_until: Cell::default(),
             may_track: Cell::new(if user.is_own() { MayTrack::Yes } else { MayTrack::NotAsked }),
+            all_keys: Cell::new(if user.is_own() { AllKeys::NotAsked } else { AllKeys::No }),
             tracked_pause: Cell::default(),
             last_use: Cell::new(Moment::now()),
             user,

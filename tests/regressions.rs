@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::fake_l2::{FakeL2, Side};
+use support::fake_l2::{FakeL2, Links, Side};
 use support::{Client, Daemon, Redis, encode, eventually};
 
 /// Several requests in one write.
@@ -287,4 +287,55 @@ fn nothing_of_a_transaction_is_executed_when_no_link_can_be_had_for_it() {
     let _ = client.send_raw(&encode(&["DECR", "balance"]));
     assert_eq!(client.read_to_end(), b"", "the connection closes");
     assert_eq!(l2.text(&["GET", "balance"]), "10");
+}
+
+#[test]
+fn a_hello_while_redis_is_away_is_refused_and_its_connection_goes_on() {
+    let mut redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    redis.process.kill();
+    eventually("it is known to be away", || daemon.client().text(&["GET", "key"]).starts_with("-LOADING"));
+    let mut clients: Vec<Client> = (0..5).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        for hello in [&["HELLO", "3"][..], &["HELLO"], &["HELLO", "2", "SETNAME", "me"]] {
+            pipeline(client, &[hello, &["GET", "key"]]);
+            for _ in 0..2 {
+                let reply = client.read_frame();
+                assert!(reply.starts_with(b"-LOADING"), "{hello:?}: {}", reply.escape_ascii());
+            }
+        }
+    }
+    redis.restart();
+    eventually("it is back", || daemon.client().text(&["GET", "key"]) == "$-1");
+    for client in &mut clients {
+        assert!(client.call(&["HELLO", "3"]).starts_with(b"%"));
+    }
+    drop(clients);
+    eventually("no client is left but the one that asks", || daemon.stat("clients") == 1);
+}
+
+#[test]
+fn a_frame_that_nobody_asked_for_beside_a_check_is_survived() {
+    let redis = Redis::start();
+    let fake = FakeL2::start(&redis);
+    let daemon = Daemon::start_with(&fake.url(), &[("MADCACHE_SERVER_WORKERS", "1")]);
+    let check = ["RATELIMIT.CHECK", "user", "u", "LIMIT", "1000", "WINDOW", "604800000"];
+    let mut client = daemon.client();
+    for round in 0..10 {
+        client.call(&check);
+        client.call(&check);
+        // Both are there when the daemon goes on: in one turn it reads the check, and then the frame.
+        daemon.process.signal("STOP");
+        client.send(&check);
+        fake.inject(Links::All, b"+nobody asked\r\n");
+        std::thread::sleep(Duration::from_millis(20));
+        daemon.process.signal("CONT");
+        let reply = client.try_read_frame();
+        // A check that was sent, or took that frame for its reply, has an unknown outcome.
+        if !reply.is_ok_and(|reply| reply.starts_with(b"*5\r\n")) {
+            client = daemon.client();
+        }
+        eventually("checks are answered", || daemon.client().call(&check).starts_with(b"*5\r\n"));
+        assert_eq!(daemon.client().text(&["PING"]), "+PONG", "round {round}");
+    }
 }

@@ -246,6 +246,39 @@ fn a_log_holds_only_what_still_counts() {
 }
 
 #[test]
+fn a_damaged_log_is_begun_anew_and_keeps_nobody_busy() {
+    let mut rates = Rates::start();
+    let terms = "LIMIT 5 WINDOW 60000 ALGO log";
+    for damage in [
+        "0 99999999999999999999 3 3",
+        "9999999999999999 9 9",
+        "9007199254740993 9007199254740999 3 3",
+        "0 7 3 1",
+    ] {
+        for entries in [&[][..], &["l:60000:0"], &["l:60000:6"]] {
+            rates.redis(&format!("DEL {KEY}"));
+            rates.store.client.text(&["HSET", KEY, "counters", "l:60000", "l:60000", damage]);
+            for entry in entries {
+                rates.store.client.text(&["HSET", KEY, entry, "9999999999999999 1"]);
+            }
+            for ask in ["RATELIMIT.PEEK", "RATELIMIT.CHECK", "RATELIMIT.REFUND"] {
+                let line = if ask.ends_with("REFUND") {
+                    format!("{ask} user 7 1 {terms}")
+                } else {
+                    format!("{ask} user 7 {terms}")
+                };
+                let reply = rates.run(&line);
+                assert!(!reply.contains("ERR"), "{damage}, {entries:?}: {line}: {reply}");
+            }
+            rates.check(&format!("{terms} SHADOW"));
+            // Pruned by another counter, when its time is over.
+            rates.store.pass_ms(200_000);
+            rates.check("LIMIT 5 WINDOW 1000");
+        }
+    }
+}
+
+#[test]
 fn shadow_uses_what_it_does_not_deny() {
     let mut rates = Rates::start();
     for algorithm in ALGORITHMS {

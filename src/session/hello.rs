@@ -180,11 +180,14 @@ impl Session {
     /// Asks L2 for its part of HELLO over a link of the protocol that is wanted.
     fn say_hello(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, hello: Hello) -> Step {
         let seq = st.take_place(Waits::Reply);
-        self.send_hello(worker, st, seq, hello);
-        Step::Wait(Park::Turn)
+        match self.send_hello(worker, st, seq, hello) {
+            true => Step::Wait(Park::Turn),
+            false => Step::Next,
+        }
     }
 
-    fn send_hello(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, hello: Hello) {
+    /// Whether the reply is still to come.
+    fn send_hello(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, hello: Hello) -> bool {
         let resp3 = hello.protocol.map_or(st.identity.resp3, |version| version == 3);
         let version: &[u8] = if resp3 { b"3" } else { b"2" };
         match st.links.plain(worker, resp3) {
@@ -192,8 +195,12 @@ impl Session {
                 let turn = Turn::Hello { resp3, name: hello.name };
                 let wire = resp::encode_request(&[b"HELLO", version]);
                 link.send(worker, &wire, Expect::Turn(self.asker(seq), Box::new(turn)), Group::Local);
+                true
             }
-            Err(failure) => self.fail_place(worker, st, seq, &failure),
+            Err(failure) => {
+                self.fail_place(worker, st, seq, &failure);
+                false
+            }
         }
     }
 
@@ -404,7 +411,8 @@ impl Session {
             Turn::Auth(login) if !refused => {
                 self.become_user(worker, &mut st, &login.credentials);
                 if let Some(hello) = login.hello {
-                    return self.send_hello(worker, &mut st, seq, hello);
+                    self.send_hello(worker, &mut st, seq, hello);
+                    return;
                 }
             }
             Turn::Hello { resp3, name } if !refused => {

@@ -28,7 +28,7 @@ pub struct OneScript {
 impl OneScript {
     /// Whether one run may serve others with it.
     pub fn batches(&self) -> bool {
-        self.call.script.batches && !self.writes_unknown_keys()
+        self.call.batches && !self.writes_unknown_keys()
     }
     pub fn goes_with(&self, other: &OneScript) -> bool {
         std::ptr::eq(self.call.script, other.call.script)

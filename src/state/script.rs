@@ -98,6 +98,8 @@ pub struct Call {
     pub script: &'static Script,
     /// How the script's array reads for a client.
     pub reply: Reply,
+    /// Whether it may share a run of its script with others.
+    pub batches: bool,
     /// The number of keys, the keys and the arguments, as they are sent. The last argument is the time in microseconds
     /// that a test injects; empty for the clock of L2.
     tail: Vec<u8>,
@@ -127,7 +129,9 @@ impl Call {
     ) -> Call {
         let count = keys.len();
         let tail = Vec::with_capacity(TAIL_BYTES);
-        let mut call = Call { script, reply, tail, words: 1 + count, keys: count, keys_at: 0, args_at: 0 };
+        let batches = script.batches;
+        let mut call =
+            Call { script, reply, batches, tail, words: 1 + count, keys: count, keys_at: 0, args_at: 0 };
         bulk(&mut call.tail, &digits(count as u64));
         call.keys_at = call.tail.len();
         keys.for_each(|key| bulk(&mut call.tail, key));
@@ -150,6 +154,12 @@ impl Call {
             bulk(&mut self.tail, &digits(now_us));
         }
         self
+    }
+
+    /// It may take long: others shall not wait for it in one run.
+    #[must_use]
+    pub fn alone(self) -> Call {
+        Call { batches: false, ..self }
     }
 
     #[must_use]

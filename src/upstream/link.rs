@@ -5,6 +5,7 @@ mod batch;
 mod kept;
 mod writing;
 
+pub(super) use batch::AllKeys;
 pub use kept::Kept;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -292,7 +293,7 @@ impl Link {
         match tokio::time::timeout(limit, connect).await {
             Ok(Ok((stream, incoming, welcome))) => {
                 self.remote_id.set(welcome.client_id);
-                self.batch.begin(welcome.is_standalone && self.set.user.is_own());
+                self.batch.begin(welcome.is_standalone);
                 if let Some(lease) = &self.lease {
                     lease.prove(welcome.began);
                 }
@@ -390,7 +391,12 @@ impl Link {
 
     /// Its request, if it was kept, is there until the next one is popped.
     pub(super) fn pop_pending(&self) -> Option<Pending> {
-        let pending = self.pending.borrow_mut().pop_front()?;
+        let mut pending = self.pending.borrow_mut();
+        // What was not even encoded has no reply.
+        if self.batch.is_open() && pending.len() == 1 {
+            return None;
+        }
+        let pending = pending.pop_front()?;
         if self.is_of_a_cluster {
             self.log.borrow_mut().answered(&pending.kept);
         }
@@ -442,6 +448,10 @@ impl Link {
         let owed = self.pending.take();
         self.log.take();
         self.batch.clear();
+        // Who asked may have asked here.
+        if self.set.all_keys.get() == AllKeys::Asked {
+            self.set.all_keys.set(AllKeys::NotAsked);
+        }
         self.out.borrow_mut().clear();
         self.set.upstream.link_went_away(worker, self);
         for pending in owed {

@@ -39,8 +39,8 @@ pub enum Expect {
     OneScript(Box<OneScript>),
     /// The same of several commands whose script runs once for all of them.
     Batch(Vec<OneScript>),
-    /// Whether such a request may be made.
-    BatchAllowed,
+    /// ACL GETUSER of the link's user: whether batches are possible.
+    UserRights,
     /// Hand it, or why there is none, to the one who runs a script.
     Script(oneshot::Sender<Result<Bytes, Failure>>),
     /// The session goes on once it has looked at the reply.

@@ -163,7 +163,7 @@ pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, 
         }
         Expect::Block(block) => block::block_reply(worker, link, &block, frame),
         Expect::OneScript(script) => script.answered(link, frame),
-        Expect::BatchAllowed => link.batch_allowed(frame.as_slice()),
+        Expect::UserRights => link.user_rights(frame.as_slice()),
         Expect::Batch(scripts) => {
             link.batch_reply(worker, scripts, worker.now().since(sent), frame.as_slice());
         }
@@ -257,7 +257,7 @@ pub fn failed(worker: &Rc<Worker>, expect: Expect, failure: Failure) {
         Expect::Barrier(round) => worker.barrier_returned(round, Told::ALL),
         Expect::BarrierFor { worker: to, round } => worker.barrier_answered(to, round, Told::ALL),
         Expect::Mark(round) => worker.mark_lost(round),
-        Expect::Internal(_) | Expect::BatchAllowed | Expect::FillEachTtl | Expect::Nobody => {}
+        Expect::Internal(_) | Expect::UserRights | Expect::FillEachTtl | Expect::Nobody => {}
     }
 }
 

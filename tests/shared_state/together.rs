@@ -149,6 +149,16 @@ fn checks_of_many_clients_count_each_once() {
     assert!(runs(&redis) - before < 400, "{} runs for 600 checks", runs(&redis) - before);
 }
 
+#[test]
+fn checks_of_a_log_go_alone_as_one_may_have_to_read_all_of_it() {
+    let redis = Redis::start();
+    let daemon = daemon_with_file(&redis, ONE_WORKER);
+    let mut client = client_of(&daemon);
+    let before = runs(&redis);
+    at_once(&mut client, &vec!["RATELIMIT.CHECK user u LIMIT 100 WINDOW 604800000 ALGO log".to_owned(); 50]);
+    assert_eq!(runs(&redis) - before, 50);
+}
+
 /// Checks of which the first of three is of another scope.
 fn of_two_scopes() -> Vec<String> {
     let scope = |n: usize| if n.is_multiple_of(3) { "other" } else { "user" };

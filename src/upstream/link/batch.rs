@@ -16,21 +16,19 @@ const CALLS_MAX: usize = 32;
 /// A call does not join when there is more before it already.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
 
-/// Whether L2 takes the keys of several calls in one request.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Takes {
-    /// A node of a cluster does not where they are of several slots, and a user who may not use all keys would be refused those
-    /// of others. Nor is it known of a link that is not up yet.
-    #[default]
-    No,
-    /// L2 has not been asked yet what the user may do.
+/// Whether a user may use all keys; one who may not would be refused those of others with its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum AllKeys {
     NotAsked,
+    Asked,
     Yes,
+    No,
 }
 
 #[derive(Default)]
 pub(super) struct Batch {
-    takes: Cell<Takes>,
+    /// L2 is up and no node of a cluster: it takes keys of several slots in one request.
+    is_taken: Cell<bool>,
     /// The request of what was queued last is not encoded yet: more may join it.
     is_open: Cell<bool>,
     /// The size of the calls in that one.
@@ -43,10 +41,13 @@ impl Batch {
     pub(super) fn more(&self) -> usize {
         self.more.get()
     }
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
 
     /// The link is up.
-    pub(super) fn begin(&self, may_take: bool) {
-        self.takes.set(if may_take { Takes::NotAsked } else { Takes::No });
+    pub(super) fn begin(&self, is_standalone: bool) {
+        self.is_taken.set(is_standalone);
     }
 
     /// The link is over.
@@ -59,11 +60,11 @@ impl Batch {
 impl Link {
     /// Queues a command's one script, in one request with those right before it if its script takes them.
     pub fn send_one_script(self: &Rc<Self>, worker: &Rc<Worker>, script: OneScript) {
-        let takes = self.batch.takes.get();
-        if !script.batches() || takes != Takes::Yes {
-            if script.batches() && takes == Takes::NotAsked {
-                self.ask_for_all_keys(worker);
-            }
+        let may_join = script.batches() && self.batch.is_taken.get();
+        if may_join && self.set.all_keys.get() == AllKeys::NotAsked {
+            self.ask_for_all_keys(worker);
+        }
+        if !may_join || self.set.all_keys.get() != AllKeys::Yes {
             return self.send_with(
                 worker,
                 Box::new(script),
@@ -91,18 +92,17 @@ impl Link {
         self.batch.is_open.set(true);
     }
 
-    /// The answer is for `batch_allowed`. No pattern of keys but one for all of them fits this one.
     fn ask_for_all_keys(self: &Rc<Self>, worker: &Rc<Worker>) {
-        self.batch.takes.set(Takes::No);
-        let user = self.set.user.name().as_bytes();
-        let ask = resp::encode_request(&[b"ACL", b"DRYRUN", user, b"EVALSHA", b"-", b"1", b"\0\x01\xff"]);
-        self.send(worker, &ask, Expect::BatchAllowed, Group::Other);
+        self.set.all_keys.set(AllKeys::Asked);
+        let ask = resp::encode_request(&[b"ACL", b"GETUSER", self.set.user.name().as_bytes()]);
+        self.send(worker, &ask, Expect::UserRights, Group::Other);
     }
 
-    pub(in crate::upstream) fn batch_allowed(&self, answer: &[u8]) {
-        if answer == b"+OK\r\n" {
-            self.batch.takes.set(Takes::Yes);
-        }
+    pub(in crate::upstream) fn user_rights(&self, answer: &[u8]) {
+        let rights = resp::parse(answer);
+        let keys = rights.as_ref().and_then(|rights| rights.field("keys")?.text());
+        let all = keys.is_some_and(|keys| keys.split(|byte| *byte == b' ').any(|pattern| pattern == b"~*"));
+        self.set.all_keys.set(if all { AllKeys::Yes } else { AllKeys::No });
     }
 
     /// Encodes what was queued last as it is; called before anything else is queued, or the link is written.
@@ -115,8 +115,9 @@ impl Link {
 
     fn encode_batch(&self, worker: &Worker) {
         let pending = self.pending.borrow();
+        // An open batch is what was queued last.
         let Some(Pending { expect: Expect::Batch(scripts), .. }) = pending.back() else {
-            unreachable!("an open batch is what was queued last");
+            return self.shutdown();
         };
         let mut out = self.out.borrow_mut();
         out.lend(&mut worker.pool.borrow_mut());
@@ -135,9 +136,13 @@ impl Link {
     ) {
         let more = scripts.len() - 1;
         self.batch.more.set(self.batch.more.get() - more);
-        // Nothing was executed because of one key, as the user's rights have changed, or somebody divides the keys behind its back.
-        if more > 0 && [&b"-NOPERM"[..], b"-CROSSSLOT"].iter().any(|refusal| frame.starts_with(refusal)) {
-            self.batch.takes.set(Takes::No);
+        // Nothing was executed because of one key.
+        if more > 0 && frame.starts_with(b"-NOPERM") {
+            self.set.all_keys.set(AllKeys::NotAsked);
+            return scripts.into_iter().for_each(OneScript::send_again);
+        }
+        if more > 0 && frame.starts_with(b"-CROSSSLOT") {
+            self.batch.is_taken.set(false);
             return scripts.into_iter().for_each(OneScript::send_again);
         }
         // The first one was counted as the request.
