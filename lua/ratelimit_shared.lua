@@ -267,7 +267,7 @@ builders.l = function()
   return {
     load = function(c, text)
       local stored = numbers(text)
-      if #stored < 4 or stored[1] > stored[2] or stored[2] > EXACT_MAX then
+      if #stored < 4 or stored[1] > stored[2] or stored[2] >= EXACT_MAX then
         stored = { 0, 0, 0, 0 }
       end
       c.first, c.next, c.total, c.newest = stored[1], stored[2], stored[3], stored[4]
@@ -288,6 +288,8 @@ builders.l = function()
           c.first, c.total = c.first + 1, c.total - cost
         end
       end
+      -- It is capped, the costs of the entries are not.
+      c.total = c.first < c.next and math.max(0, c.total) or 0
     end,
     fits = function(c, rule)
       return c.total + rule.cost <= rule.limit

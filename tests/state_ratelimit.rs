@@ -246,6 +246,19 @@ fn a_log_holds_only_what_still_counts() {
 }
 
 #[test]
+fn a_log_that_shadow_filled_beyond_all_counting_is_empty_behind_its_window() {
+    let mut rates = Rates::start();
+    let terms = "LIMIT 5 WINDOW 60000 ALGO log";
+    for _ in 0..3 {
+        rates.check(&format!("{terms} SHADOW COST 9007199254740992"));
+    }
+    rates.store.pass_ms(60_001);
+    assert_eq!(rates.peek(terms), "[1 5 5 -1 0]");
+    assert_eq!(rates.check(terms), "[1 5 4 -1 60000]");
+    assert_eq!(rates.peek(terms), "[1 5 4 -1 60000]");
+}
+
+#[test]
 fn a_damaged_log_is_begun_anew_and_keeps_nobody_busy() {
     let mut rates = Rates::start();
     let terms = "LIMIT 5 WINDOW 60000 ALGO log";

@@ -448,8 +448,8 @@ impl Link {
         let owed = self.pending.take();
         self.log.take();
         self.batch.clear();
-        // Who asked may have asked here.
-        if self.set.all_keys.get() == AllKeys::Asked {
+        // The next server may say something else; or it was being asked here.
+        if self.set.user.is_own() && (!self.is_retired() || self.set.all_keys.get() == AllKeys::Asked) {
             self.set.all_keys.set(AllKeys::NotAsked);
         }
         self.out.borrow_mut().clear();

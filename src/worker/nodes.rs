@@ -1,11 +1,13 @@
 //! The nodes of a cluster: this worker's links to each, found by slot.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
+use crate::clock::Moment;
 use crate::config::Address;
 use crate::shared::{Cluster, Remote};
 use crate::upstream::{Failure, Link, Upstream};
@@ -21,6 +23,15 @@ pub(super) struct Nodes {
 struct Node {
     upstream: Rc<Upstream>,
     whole: Rc<Upstream>,
+    replaced_since: Cell<Option<Moment>>,
+}
+
+impl Node {
+    fn is_replaced(&self) -> bool {
+        let cluster = self.whole.remote.cluster.as_ref();
+        let topology = cluster.map(|cluster| cluster.topology());
+        topology.is_some_and(|topology| !topology.nodes.is_empty() && !topology.serves(&self.upstream.remote))
+    }
 }
 
 impl Worker {
@@ -43,7 +54,11 @@ impl Worker {
     /// The links to one node of this cluster.
     pub fn node(&self, whole: &Rc<Upstream>, remote: &Arc<Remote>) -> Rc<Upstream> {
         let mut nodes = self.nodes.by_number.borrow_mut();
-        let new = || Node { upstream: Rc::new(Upstream::new(remote.clone())), whole: whole.clone() };
+        let new = || Node {
+            upstream: Rc::new(Upstream::new(remote.clone())),
+            whole: whole.clone(),
+            replaced_since: Cell::default(),
+        };
         nodes.entry(remote.number).or_insert_with(new).upstream.clone()
     }
 
@@ -113,18 +128,19 @@ impl Worker {
         }
     }
 
-    /// Whether others serve what this node of a cluster once served.
-    pub(super) fn is_replaced(&self, node: &Upstream) -> bool {
+    /// How long this node of a cluster has been seen to serve nothing, while others serve.
+    pub(super) fn replaced_for(&self, upstream: &Upstream) -> Duration {
         let nodes = self.nodes.by_number.borrow();
-        let whole = nodes.get(&node.remote.number).map(|node| &node.whole.remote);
-        let cluster = whole.and_then(|whole| whole.cluster.as_ref());
-        cluster.is_some_and(|cluster| !cluster.topology().serves(&node.remote))
+        let Some(node) = nodes.get(&upstream.remote.number) else { return Duration::ZERO };
+        let since = node.is_replaced().then(|| node.replaced_since.get().unwrap_or(self.now()));
+        node.replaced_since.set(since);
+        since.map_or(Duration::ZERO, |since| self.now().since(since))
     }
 
     /// Links to nodes that serve nothing any more are closed once they owe nothing.
     pub(super) fn leave_nodes(&self) {
         let nodes = self.nodes.by_number.borrow();
-        for node in nodes.values().filter(|node| self.is_replaced(&node.upstream)) {
+        for node in nodes.values().filter(|node| node.is_replaced()) {
             let links: Vec<Rc<Link>> = node.upstream.links.borrow().values().cloned().collect();
             for link in links.iter().filter(|link| link.pending_len() == 0 && link.pinned.owner().is_none()) {
                 link.retire();

@@ -94,7 +94,7 @@ impl Worker {
     fn look_for_silence(self: &Rc<Self>, upstream: &Rc<Upstream>) {
         let live = self.live();
         let mut limit = Duration::from_millis(live.config.upstream.silence_max_ms);
-        if self.is_replaced(upstream) {
+        if self.replaced_for(upstream) > REPLACED_SILENCE_MAX {
             limit = limit.min(REPLACED_SILENCE_MAX);
         }
         let deadline = live.config.upstream.request_timeout_ms;

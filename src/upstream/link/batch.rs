@@ -99,6 +99,10 @@ impl Link {
     }
 
     pub(in crate::upstream) fn user_rights(&self, answer: &[u8]) {
+        // Busy, for instance: it is asked again.
+        if answer.starts_with(b"-") && !answer.starts_with(b"-NOPERM") {
+            return self.set.all_keys.set(AllKeys::NotAsked);
+        }
         let rights = resp::parse(answer);
         let keys = rights.as_ref().and_then(|rights| rights.field("keys")?.text());
         let all = keys.is_some_and(|keys| keys.split(|byte| *byte == b' ').any(|pattern| pattern == b"~*"));
