@@ -5,6 +5,9 @@ _TOGETHER = "connections to Redis serve many clients, and carry the daemon's own
 _OWN = "CLIENT commands are answered by the daemon, INFO is Redis's"
 _MONITOR = "MONITOR shows also what the daemon sends by itself"
 _ONE_NODE = "INFO, LATENCY, MONITOR and DEBUG are one node's"
+_ANOTHER_NODE = "a script without keys keeps one node busy, and the transaction's keys are another's"
+_DUMP = "DUMP and RESTORE"
+_EMPTY = "maxmemory 1: an empty keyspace counts as no memory at all"
 
 _THROUGH = {
     "MULTI and script timeout": "MULTI needs a connection of its own, which a busy Redis does not give: the client's is closed",
@@ -43,10 +46,34 @@ ROWS = {
         "command stats for MULTI": _ONE_NODE,
         "command stats for scripts": _ONE_NODE,
         "SETBIT/BITFIELD only increase dirty when the value changed": _ONE_NODE,
+        "Redis should lazy expire keys": _ONE_NODE,
+        "SCAN: Lazy-expire should not be wrapped in MULTI/EXEC": _ONE_NODE,
+        "RANDOMKEY: Lazy-expire should not be wrapped in MULTI/EXEC": _ONE_NODE,
+        "EXEC and script timeout": _ANOTHER_NODE,
+        "MULTI-EXEC body and script timeout": _ANOTHER_NODE,
+        "just EXEC and script timeout": _ANOTHER_NODE,
     },
     "alone": {
         "COPY basic usage for stream": "streams",
         "COPY basic usage for stream-cgroups": "streams",
+        "MOVE basic usage": "counts keys, and those of streams that are left out would have removed some",
+        "List ziplist of various encodings": _DUMP,
+        "List ziplist of various encodings - sanitize dump": _DUMP,
+        "Hash ziplist of various encodings": _DUMP,
+        "Hash ziplist of various encodings - sanitize dump": _DUMP,
+        "MOVE against key existing in the target DB": "goes on from the one before",
+        "Script - disallow write on OOM": _EMPTY,
+        "Consistent eval error reporting": _EMPTY,
+        "EVAL - Scripts can't run XREAD and XREADGROUP with BLOCK option": "streams",
+        "CLUSTER RESET can not be invoke from within a script": "cluster",
+        "Script ACL check": "ACL",
+        "Try trick global protection 1": "a protected metatable is refused in Lua's words",
+        "Timedout read-only scripts can be killed by SCRIPT KILL": "lua-time-limit is fixed",
+        "Timedout read-only scripts can be killed by SCRIPT KILL even when use pcall": "lua-time-limit is fixed",
+        "Timedout script does not cause a false dead client": "lua-time-limit is fixed",
+        "not enough good replicas": "replication",
+        "LUA redis.error_reply API": "statistics of errors",
+        "LUA redis.error_reply API with empty string": "statistics of errors",
         "MULTI and script timeout": "lua-time-limit is fixed",
         "EXEC and script timeout": "lua-time-limit is fixed",
         "MULTI-EXEC body and script timeout": "lua-time-limit is fixed",
