@@ -237,9 +237,7 @@ impl Session {
     }
 
     pub fn is_blocked(&self) -> bool {
-        self.state
-            .try_borrow()
-            .is_ok_and(|st| st.waits_in_engine() || st.pin.as_ref().is_some_and(|pin| pin.is_blocked()))
+        self.state.try_borrow().is_ok_and(|st| st.is_blocked())
     }
 
     /// Closes a client that said nothing for too long, or did not authenticate in time; zero: no limit.
@@ -304,8 +302,7 @@ impl Session {
         if st.closed {
             return true;
         }
-        // Nothing may be popped for a client that has left.
-        if st.waits_in_engine() || st.pin.as_ref().is_some_and(|pin| pin.is_blocked()) {
+        if st.is_blocked() {
             return true;
         }
         let done = !st.is_waiting() && !st.is_parked() && st.out.is_empty();
@@ -325,6 +322,11 @@ impl Session {
 }
 
 impl State {
+    /// Nothing may be popped for a client that has left.
+    fn is_blocked(&self) -> bool {
+        self.waits_in_engine() || self.pin.as_ref().is_some_and(|pin| pin.is_blocked())
+    }
+
     fn is_parked(&self) -> bool {
         self.park != Park::No
     }

@@ -339,3 +339,31 @@ fn a_frame_that_nobody_asked_for_beside_a_check_is_survived() {
         assert_eq!(daemon.client().text(&["PING"]), "+PONG", "round {round}");
     }
 }
+
+#[test]
+fn who_leaves_before_a_second_blocking_command_has_begun_waits_for_nothing() {
+    let redis = Redis::start();
+    let embedded = Daemon::spawn_as("", &[], |command| {
+        command.env_remove("MADCACHE_UPSTREAM_URL");
+    });
+    for daemon in [embedded.ready(), Daemon::start(&redis)] {
+        let mut other = daemon.client();
+        for _ in 0..20 {
+            let mut client = daemon.client();
+            pipeline(&mut client, &[&["BLPOP", "queue", "0"], &["BLPOP", "queue", "0"]]);
+            eventually("the first one waits", || other.text(&["CLIENT", "LIST"]).contains("cmd=blpop"));
+            // The element and the end reach the daemon together.
+            daemon.process.signal("STOP");
+            other.send(&["RPUSH", "queue", "first"]);
+            drop(client);
+            std::thread::sleep(Duration::from_millis(5));
+            daemon.process.signal("CONT");
+            assert_eq!(*other.read_frame(), *b":1\r\n");
+            eventually("it is forgotten", || daemon.stat("clients") == 2);
+            // Whether the first one was served or not: nobody waits any more.
+            other.call(&["DEL", "queue"]);
+            assert_eq!(other.text(&["RPUSH", "queue", "second"]), ":1");
+            assert_eq!(other.text(&["LPOP", "queue"]), "second");
+        }
+    }
+}

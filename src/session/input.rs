@@ -251,9 +251,15 @@ impl Session {
         }
         st.park = Park::No;
         self.process_input(worker, &mut st);
-        if st.at_end {
-            self.mark_dirty(worker);
+        if !st.at_end {
+            return;
         }
+        if st.is_blocked() {
+            drop(st);
+            self.flush(worker);
+            return self.shut();
+        }
+        self.mark_dirty(worker);
     }
 
     /// The reply that decided how to go on has been looked at.
