@@ -82,7 +82,7 @@ ROWS = {
         "Timedout read-only scripts can be killed by SCRIPT KILL even when use pcall": "lua-time-limit is fixed",
         "Timedout script does not cause a false dead client": "lua-time-limit is fixed",
         "not enough good replicas": "replication",
-        "EVAL does not leak in the Lua stack": "used_memory_lua is that of several interpreters",
+        "EVAL does not leak in the Lua stack": "garbage of scripts is collected in larger steps than by Redis",
         "LUA redis.error_reply API": "statistics of errors",
         "LUA redis.error_reply API with empty string": "statistics of errors",
         "MULTI and script timeout": "lua-time-limit is fixed",
