@@ -322,7 +322,7 @@ impl Session {
 }
 
 impl State {
-    /// Nothing may be popped for a client that has left.
+    /// Whether it waits for something to pop, which must not happen for a client that has left.
     fn is_blocked(&self) -> bool {
         self.waits_in_engine() || self.pin.as_ref().is_some_and(|pin| pin.is_blocked())
     }

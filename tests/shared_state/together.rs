@@ -175,14 +175,19 @@ fn assert_that_only_the_other_scope_is_refused(replies: &[String], before: usize
     }
 }
 
+/// A daemon that is a user of its own at Redis, who may use these keys.
+fn with_keys(keys: &str) -> (Redis, Daemon, Client) {
+    let redis = Redis::start();
+    redis.client().call(&["ACL", "SETUSER", "ann", "on", ">pw", keys, "+@all"]);
+    let url = redis.url().replace("redis://", "redis://ann:pw@");
+    let daemon = daemon_at(&url, &redis, ONE_WORKER);
+    let client = client_of(&daemon);
+    (redis, daemon, client)
+}
+
 #[test]
 fn a_key_that_is_forbidden_harms_no_other_check() {
-    let redis = Redis::start();
-    let mut operator = redis.client();
-    operator.call(&["ACL", "SETUSER", "ann", "on", ">pw", "~ratelimit:user:*", "+@all"]);
-    let url = redis.url_for_daemon().replace("redis://", "redis://ann:pw@");
-    let daemon = daemon_at(&url, &redis, ONE_WORKER);
-    let mut client = client_of(&daemon);
+    let (redis, _daemon, mut client) = with_keys("~ratelimit:user:*");
     for before in [0, 20] {
         assert_that_only_the_other_scope_is_refused(&at_once(&mut client, &of_two_scopes()), before);
     }
@@ -192,13 +197,8 @@ fn a_key_that_is_forbidden_harms_no_other_check() {
 
 #[test]
 fn a_key_that_is_forbidden_from_now_on_harms_no_other_check() {
-    let redis = Redis::start();
-    let mut operator = redis.client();
-    operator.call(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all"]);
-    let url = redis.url_for_daemon().replace("redis://", "redis://ann:pw@");
-    let daemon = daemon_at(&url, &redis, ONE_WORKER);
-    let mut client = client_of(&daemon);
-    operator.call(&["ACL", "SETUSER", "ann", "resetkeys", "~ratelimit:user:*"]);
+    let (redis, _daemon, mut client) = with_keys("~*");
+    redis.client().call(&["ACL", "SETUSER", "ann", "resetkeys", "~ratelimit:user:*"]);
     for before in [0, 20] {
         assert_that_only_the_other_scope_is_refused(&at_once(&mut client, &of_two_scopes()), before);
     }
