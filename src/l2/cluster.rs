@@ -6,6 +6,7 @@ mod members;
 mod silence;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -296,38 +297,42 @@ fn lines(answer: &Answer) -> impl Iterator<Item = Line<'_>> {
 }
 
 /// What all answers together say.
+#[derive(Default)]
 struct Gathered {
-    /// By slot: the newest word.
-    owners: Vec<Option<(u64, bool, Arc<Address>)>>,
+    /// See `View::owners`.
+    owners: Vec<(u16, Option<Address>)>,
     unstable: HashSet<u16>,
     masters: HashSet<Address>,
     names: HashMap<Address, Address>,
 }
 
+/// Somebody's word about who serves some slots.
+struct Claim {
+    /// How much it counts: by its epoch, and about itself a node knows best.
+    weight: (u64, bool),
+    owner: Address,
+    slots: Vec<RangeInclusive<u16>>,
+}
+
 impl Gathered {
     fn of(answers: &[Answer]) -> Gathered {
-        let mut gathered = Gathered {
-            owners: vec![None; usize::from(SLOTS)],
-            unstable: HashSet::new(),
-            masters: HashSet::new(),
-            names: HashMap::new(),
-        };
+        let mut gathered = Gathered::default();
+        let mut claims = Vec::new();
         for answer in answers {
             for line in lines(answer).filter(Line::is_there) {
                 let names = line.hostname.clone().into_iter().chain([line.address.clone()]);
                 gathered.names.extend(names.map(|name| (name, line.address.clone())));
                 if line.is("master") {
-                    gathered.add(line);
+                    claims.extend(gathered.claim(line));
                 }
             }
         }
+        gathered.owners = by_weight(claims);
         gathered
     }
 
-    fn add(&mut self, line: Line<'_>) {
-        let myself = line.is("myself");
-        let mut serves = false;
-        let address = Arc::new(line.address.clone());
+    fn claim(&mut self, line: Line<'_>) -> Option<Claim> {
+        let mut slots = Vec::new();
         for word in &line.slots {
             if let Some(moving) = word.strip_prefix('[') {
                 let slot = moving.split('-').next().and_then(|slot| slot.parse::<u16>().ok());
@@ -336,32 +341,76 @@ impl Gathered {
             }
             let (first, last) = word.split_once('-').unwrap_or((word, word));
             let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
-            serves = true;
-            for slot in first..=last.min(SLOTS - 1) {
-                let place = &mut self.owners[usize::from(slot)];
-                // About itself a node knows best.
-                if place.as_ref().is_none_or(|(epoch, itself, _)| (line.epoch, myself) > (*epoch, *itself)) {
-                    *place = Some((line.epoch, myself, address.clone()));
-                }
+            if first <= last && last < SLOTS {
+                slots.push(first..=last);
             }
         }
-        if serves {
-            self.masters.insert(line.address);
+        if slots.is_empty() {
+            return None;
         }
+        self.masters.insert(line.address.clone());
+        Some(Claim { weight: (line.epoch, line.is("myself")), owner: line.address, slots })
     }
 
     /// Everybody who serves a slot.
     fn owners(&self) -> HashSet<&Address> {
-        let runs = self.owners.chunk_by(|one, other| one == other);
-        runs.filter_map(|run| run[0].as_ref()).map(|(_, _, address)| &**address).collect()
+        self.owners.iter().filter_map(|(_, owner)| owner.as_ref()).collect()
     }
 
     fn view(&self) -> View {
-        let address = |owner: &Option<(u64, bool, Arc<Address>)>| owner.as_ref().map(|(_, _, at)| at.clone());
-        View {
-            owners: self.owners.iter().map(address).collect(),
-            unstable: self.unstable.clone(),
-            names: self.names.clone(),
+        View { owners: self.owners.clone(), unstable: self.unstable.clone(), names: self.names.clone() }
+    }
+}
+
+/// Whose the slots are by the words that count most; of equal ones the first holds.
+fn by_weight(mut claims: Vec<Claim>) -> Vec<(u16, Option<Address>)> {
+    claims.reverse();
+    claims.sort_by_key(|claim| claim.weight);
+    let mut owners = vec![u32::MAX; usize::from(SLOTS)];
+    for (at, claim) in (0..).zip(&claims) {
+        for slots in &claim.slots {
+            owners[usize::from(*slots.start())..=usize::from(*slots.end())].fill(at);
         }
+    }
+    let mut first = 0;
+    let runs = owners.chunk_by(|one, other| one == other).map(|run| {
+        let begin = first;
+        first += run.len() as u16;
+        (begin, claims.get(run[0] as usize).map(|claim| claim.owner.clone()))
+    });
+    runs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(asked: u16, lines: &[&str]) -> Answer {
+        Answer { asked: Address { host: "h".into(), port: asked }, text: lines.join("\n") }
+    }
+
+    /// By the port of the owner.
+    fn owners(answers: &[Answer]) -> Vec<(u16, Option<u16>)> {
+        let runs = Gathered::of(answers).owners.into_iter();
+        runs.map(|(first, owner)| (first, owner.map(|owner| owner.port))).collect()
+    }
+
+    #[test]
+    fn of_contradicting_words_the_newest_epochs_holds_and_then_the_nodes_own() {
+        let old = answer(1, &["a h:1@1 myself,master - 0 0 1 c 0-16383", "b h:2@1 master - 0 0 2 c"]);
+        let new =
+            answer(2, &["b h:2@1 myself,master - 0 0 2 c 100-199 16383", "a h:1@1 master - 0 0 1 c 0-99"]);
+        let split = [(0, Some(1)), (100, Some(2)), (200, Some(1)), (16_383, Some(2))];
+        assert_eq!(owners(&[old, new]), split);
+        let hearsay = answer(1, &["a h:1@1 myself,master - 0 0 1 c", "b h:2@1 master - 0 0 1 c 0-9"]);
+        let itself = answer(3, &["c h:3@1 myself,master - 0 0 1 c 5-9"]);
+        assert_eq!(owners(&[hearsay, itself]), [(0, Some(2)), (5, Some(3)), (10, None)]);
+    }
+
+    #[test]
+    fn of_words_that_count_the_same_the_first_holds() {
+        let one = answer(1, &["a h:1@1 myself,master - 0 0 1 c", "b h:2@1 master - 0 0 1 c 0-9"]);
+        let other = answer(4, &["d h:4@1 myself,master - 0 0 1 c", "c h:3@1 master - 0 0 1 c 0-19"]);
+        assert_eq!(owners(&[one, other]), [(0, Some(2)), (10, Some(3)), (20, None)]);
     }
 }

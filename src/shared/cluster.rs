@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache, Guard};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::{Leader, Remote};
@@ -34,11 +35,20 @@ pub struct Topology {
     pub version: u64,
     /// Every master that serves a slot, in the order of its first one.
     pub nodes: Vec<Arc<Remote>>,
-    /// Runs of slots of one owner, in their order: the first slot, and a position in `nodes` or `NOBODY`. There are few of
-    /// them, and every request looks its slot up.
-    runs: Vec<(u16, u16)>,
+    /// In the order of their slots. There are few of them, and every request looks its slot up.
+    runs: SmallVec<[Run; 8]>,
     /// Slots that are on their way from one node to another.
     unstable: HashSet<u16>,
+}
+
+/// Slots of one owner, one behind the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: u16,
+    /// The owner's position in `Topology::nodes`, or `NOBODY`.
+    at: u16,
+    /// Its number; 0 is nobody's.
+    node: u32,
 }
 
 /// One worker's view of the topology in force: it costs less than `Cluster::topology`, and every request looks its slot up.
@@ -58,15 +68,11 @@ impl Watch {
     pub fn owner_of(&self, slot: u16) -> Owner {
         let mut cache = self.0.borrow_mut();
         let topology = cache.load();
-        Owner { version: topology.version, node: topology.owner(slot).map_or(0, |owner| owner.number) }
+        Owner { version: topology.version, node: topology.run(slot).map_or(0, |run| run.node) }
     }
 }
 
 const NOBODY: u16 = u16::MAX;
-
-fn is_same(one: &Option<Arc<Remote>>, other: &Option<Arc<Remote>>) -> bool {
-    one.as_ref().map(|node| node.number) == other.as_ref().map(|node| node.number)
-}
 
 const LOOK_PACE: Duration = Duration::from_millis(5);
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
@@ -74,8 +80,8 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 /// What the nodes say of the slots.
 #[derive(Default)]
 pub struct View {
-    /// By slot.
-    pub owners: Vec<Option<Arc<Address>>>,
+    /// Runs of slots in their order, from the first slot on: where each begins, and whose it is.
+    pub owners: Vec<(u16, Option<Address>)>,
     pub unstable: HashSet<u16>,
     /// Every node of the cluster, by each name that others have for it: where it is reached.
     pub names: HashMap<Address, Address>,
@@ -85,10 +91,14 @@ pub struct View {
 pub type Outdated = Vec<u32>;
 
 impl Topology {
+    #[inline]
+    fn run(&self, slot: u16) -> Option<&Run> {
+        let behind = self.runs.partition_point(|run| run.first <= slot);
+        self.runs.get(behind.checked_sub(1)?)
+    }
+
     pub fn owner(&self, slot: u16) -> Option<&Arc<Remote>> {
-        let behind = self.runs.partition_point(|(first, _)| *first <= slot);
-        let (_, at) = self.runs.get(behind.checked_sub(1)?)?;
-        self.nodes.get(usize::from(*at))
+        self.nodes.get(usize::from(self.run(slot)?.at))
     }
 
     /// Whether the slot is on its way from one node to another.
@@ -97,7 +107,7 @@ impl Topology {
     }
 
     pub fn is_complete(&self) -> bool {
-        !self.runs.is_empty() && self.runs.iter().all(|(_, at)| *at != NOBODY)
+        !self.runs.is_empty() && self.runs.iter().all(|run| run.at != NOBODY)
     }
 
     pub fn serves(&self, node: &Remote) -> bool {
@@ -107,23 +117,30 @@ impl Topology {
     /// The lowest slot that a node serves.
     pub fn first_slot(&self, node: &Remote) -> Option<u16> {
         let at = self.nodes.iter().position(|other| other.number == node.number)?;
-        self.runs.iter().find(|(_, owner)| usize::from(*owner) == at).map(|(first, _)| *first)
+        self.runs.iter().find(|run| usize::from(run.at) == at).map(|run| run.first)
     }
 
-    fn of(owners: &[Option<Arc<Remote>>], unstable: HashSet<u16>, version: u64) -> Topology {
+    /// Of runs in their order; neighbours of one owner become one.
+    fn of(
+        owners: impl IntoIterator<Item = (u16, Option<Arc<Remote>>)>,
+        unstable: HashSet<u16>,
+        version: u64,
+    ) -> Topology {
         let mut nodes: Vec<Arc<Remote>> = Vec::new();
-        let mut runs = Vec::new();
-        let mut first = 0;
-        for run in owners.chunk_by(is_same) {
-            let at = run[0].as_ref().map_or(NOBODY, |owner| {
+        let mut runs = SmallVec::<[Run; 8]>::new();
+        for (first, owner) in owners {
+            let node = owner.as_ref().map_or(0, |owner| owner.number);
+            if runs.last().is_some_and(|last| last.node == node) {
+                continue;
+            }
+            let at = owner.map_or(NOBODY, |owner| {
                 let known = nodes.iter().position(|node| node.number == owner.number);
                 known.unwrap_or_else(|| {
-                    nodes.push(owner.clone());
+                    nodes.push(owner);
                     nodes.len() - 1
                 }) as u16
             });
-            runs.push((first, at));
-            first += run.len() as u16;
+            runs.push(Run { first, at, node });
         }
         Topology { version, nodes, runs, unstable }
     }
@@ -237,12 +254,10 @@ impl Cluster {
             node.leader.set(Leader::Known(Arc::new(node.target.clone())));
         }
         self.names.store(Arc::new(view.names));
-        let mut owners = Vec::with_capacity(view.owners.len());
-        for run in view.owners.chunk_by(|one, other| one == other) {
-            let owner = run[0].as_ref().map(|address| self.node_among(&mut nodes, address));
-            owners.extend(std::iter::repeat_n(owner, run.len()));
-        }
-        self.change(|old| Topology::of(&owners, view.unstable, old.version))
+        let mut owner = |address: Address| self.node_among(&mut nodes, &address);
+        let runs = view.owners.into_iter();
+        let owners: Vec<_> = runs.map(|(first, address)| (first, address.map(&mut owner))).collect();
+        self.change(|old| Topology::of(owners, view.unstable, old.version))
     }
 
     /// A node has said that another one serves this slot.
@@ -255,7 +270,7 @@ impl Cluster {
             if let Some(owner) = owners.get_mut(usize::from(slot)) {
                 *owner = Some(node);
             }
-            Topology::of(&owners, old.unstable.clone(), old.version)
+            Topology::of((0..).zip(owners), old.unstable.clone(), old.version)
         })
     }
 
@@ -277,9 +292,7 @@ impl Cluster {
     fn change(&self, make: impl FnOnce(&Topology) -> Topology) -> Outdated {
         let old = self.topology.load_full();
         let mut new = make(&old);
-        let same_owner =
-            |slot| old.owner(slot).map(|node| node.number) == new.owner(slot).map(|node| node.number);
-        if (0..SLOTS).all(same_owner) && old.unstable == new.unstable {
+        if old.runs == new.runs && old.unstable == new.unstable {
             return Outdated::new();
         }
         new.version = old.version + 1;
@@ -311,9 +324,8 @@ mod tests {
 
     /// `one` has the lower half of the slots and `two` the upper.
     fn halves(unstable: &[u16]) -> View {
-        let owner = |slot| Some(Arc::new(address(if slot < SLOTS / 2 { "one" } else { "two" })));
         View {
-            owners: (0..SLOTS).map(owner).collect(),
+            owners: vec![(0, Some(address("one"))), (SLOTS / 2, Some(address("two")))],
             unstable: unstable.iter().copied().collect(),
             names: HashMap::new(),
         }
