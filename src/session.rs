@@ -49,7 +49,7 @@ use crate::cache::Entry;
 use crate::clock::Moment;
 use crate::net::{OutBuf, Stream};
 use crate::resp::{RequestLimits, RequestScanner};
-use crate::upstream::{LinkSet, User};
+use crate::upstream::User;
 use crate::worker::Worker;
 use embedded::Embedded;
 use lanes::Lanes;
@@ -148,7 +148,6 @@ struct State {
     /// The number of the request whose reply is written next.
     head: u64,
     identity: Identity,
-    links: Rc<LinkSet>,
     lanes: Lanes,
     /// Before a cluster: the hash slot of the present request's keys.
     slot: Option<u16>,

@@ -9,22 +9,32 @@ pub const SLOTS: u16 = 16_384;
 /// The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, or of the
 /// whole key where it has none, modulo 16384.
 pub fn slot(key: &[u8]) -> u16 {
-    let tag = memchr::memchr(b'{', key).and_then(|open| {
-        let inner = &key[open + 1..];
-        memchr::memchr(b'}', inner).filter(|&len| len > 0).map(|len| &inner[..len])
-    });
-    crc16(tag.unwrap_or(key)) % SLOTS
+    let (crc, has_brace) = crc16(key);
+    let tag = if has_brace { hash_tag(key) } else { None };
+    tag.map_or(crc, |tag| crc16(tag).0) % SLOTS
 }
 
-fn crc16(bytes: &[u8]) -> u16 {
-    let mut eights = bytes.chunks_exact(8);
-    let mut crc = 0u16;
-    for eight in &mut eights {
-        let [high, low] = crc.to_be_bytes();
-        let byte = |at: usize| usize::from(eight[at] ^ [high, low, 0, 0, 0, 0, 0, 0][at]);
-        crc = (0..8).fold(0, |crc, at| crc ^ CRC16[7 - at][byte(at)]);
+fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let open = memchr::memchr(b'{', key)?;
+    let inner = &key[open + 1..];
+    memchr::memchr(b'}', inner).filter(|&len| len > 0).map(|len| &inner[..len])
+}
+
+/// The CRC, and whether there is an opening brace: most keys have none, and it costs little to see that here.
+fn crc16(bytes: &[u8]) -> (u16, bool) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let (mut crc, mut zeros) = (0u16, 0);
+    for eight in eights {
+        let word = u64::from_le_bytes(*eight);
+        // A byte that is a brace becomes zero, and of a zero byte the subtraction borrows into its highest bit.
+        let zero_if_brace = word ^ (ONES * u64::from(b'{'));
+        zeros |= zero_if_brace.wrapping_sub(ONES) & !zero_if_brace;
+        let mixed = word ^ u64::from(crc.swap_bytes());
+        crc = (0..8).fold(0, |crc, at| crc ^ CRC16[7 - at][usize::from((mixed >> (8 * at)) as u8)]);
     }
-    eights.remainder().iter().fold(crc, with_byte)
+    let crc = rest.iter().fold(crc, with_byte);
+    (crc, zeros & (ONES << 7) != 0 || rest.contains(&b'{'))
 }
 
 fn with_byte(crc: u16, byte: &u8) -> u16 {
@@ -66,6 +76,11 @@ pub enum Slots {
 impl Row {
     /// The slots of the keys that this request names, a script's declared ones among them.
     pub fn slots(&self, args: &Args) -> Slots {
+        if let Keys::Range { first, last, .. } = self.keys
+            && i16::from(last) == i16::from(first)
+        {
+            return args.get(usize::from(first)).map_or(Slots::None, |key| Slots::One(slot(key)));
+        }
         let mut slots = Slots::None;
         let mut add = |key: &[u8]| {
             let slot = slot(key);
@@ -104,7 +119,14 @@ mod tests {
         assert_eq!(slot(b"foo"), 12_182);
         let bytewise = |bytes: &[u8]| bytes.iter().fold(0, with_byte);
         let bytes: Vec<u8> = (0..100u8).map(|byte| byte.wrapping_mul(101)).collect();
-        (0..bytes.len()).for_each(|len| assert_eq!(crc16(&bytes[..len]), bytewise(&bytes[..len])));
+        (0..bytes.len()).for_each(|len| assert_eq!(crc16(&bytes[..len]).0, bytewise(&bytes[..len])));
+        for len in 0..40 {
+            for (at, byte) in (0..len).flat_map(|at| [b'z', b'{', b'|', 0xfb, 0].map(|byte| (at, byte))) {
+                let mut bytes = vec![b'{' + 1; len];
+                bytes[at] = byte;
+                assert_eq!(crc16(&bytes).1, byte == b'{', "{byte} at {at} of {len}");
+            }
+        }
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
         assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
         assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));

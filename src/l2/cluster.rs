@@ -1,4 +1,4 @@
-//! Keeps the topology of a Redis Cluster: every node is asked what it serves, twice a second and whenever one says
+//! Keeps the topology of a Redis Cluster: every node is asked what it serves, 2.5 times a second and whenever one says
 //! something else than is known. Of contradicting words about a slot the one of the newest epoch holds; `members` says whose
 //! words count.
 

@@ -63,7 +63,7 @@ impl Session {
             Right::Granted => None,
             Right::Denied => Some(self.refuse(worker, st, MAY_NOT)),
             Right::NotKnown => {
-                let link = st.links.plain(worker, st.identity.resp3).ok()?;
+                let link = st.lanes.links().plain(worker, st.identity.resp3).ok()?;
                 let ask = resp::encode_request(&[b"EVAL_RO", b"return 1", b"0"]);
                 let expect = Expect::Turn(self.asker(u64::MAX), Box::new(Turn::Scripts(asked)));
                 link.send(worker, &ask, expect, Group::Other);

@@ -152,7 +152,7 @@ impl Session {
             Some(_) => Some(self.script_lane(worker, st, request, false, Group::State)),
             None => {
                 // Where L2 is away, its policy answers.
-                let link = st.links.plain(worker, st.identity.resp3).ok()?;
+                let link = st.lanes.links().plain(worker, st.identity.resp3).ok()?;
                 let ask = resp::encode_request(&[b"COMMAND", b"INFO", throttle::NAME.as_bytes()]);
                 let turn = Turn::Learn(throttle::NAME.to_owned());
                 link.send(worker, &ask, Expect::Turn(self.asker(u64::MAX), Box::new(turn)), Group::Other);

@@ -100,7 +100,7 @@ impl Session {
         if pin.one_shot.is_some() || pin.link.pinned.streaming.get() {
             return None;
         }
-        let here = pin.link.set.upstream.remote.number == st.links.upstream.remote.number;
+        let here = pin.link.set.upstream.remote.number == st.lanes.links().upstream.remote.number;
         let takes_a_link =
             !matches!(row.route, Route::Cached | Route::CachedEach | Route::Shared | Route::Script);
         if here && takes_a_link || pin.tracks || pin.stays || pin.monitors {

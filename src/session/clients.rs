@@ -215,7 +215,7 @@ impl Session {
         let mut ask: Vec<&[u8]> = vec![b"CLIENT", b"KILL", b"ADDR", b"-", b"LADDR", b"-"];
         ask.extend(request.args.iter().skip(2));
         let turn = kill.map_or(Turn::Pass, |kill| Turn::Kill(Box::new(kill)));
-        match st.links.plain(worker, st.identity.resp3) {
+        match st.lanes.links().plain(worker, st.identity.resp3) {
             Ok(link) => {
                 let expect = Expect::Turn(self.asker(seq), Box::new(turn));
                 link.send(worker, &resp::encode_request(&ask), expect, Group::Local);

@@ -64,7 +64,8 @@ impl Session {
             "CLUSTER|COUNTKEYSINSLOT" | "CLUSTER|GETKEYSINSLOT" => {
                 let slot = request.args.get(2).and_then(resp::strict_integer)?;
                 let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)?;
-                self.turn_to_slot(worker, st, slot)
+                let step = self.turn_to_slot(worker, st, slot);
+                Some(step.unwrap_or_else(|| self.shared(worker, st, request, row)))
             }
             "CLUSTER|SLOTS" | "CLUSTER|SHARDS" | "CLUSTER|NODES" | "CLUSTER|MYID" => {
                 Some(self.show_one_node(worker, st, row))

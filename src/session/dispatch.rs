@@ -129,7 +129,7 @@ impl Session {
             if st.is_dividing() {
                 return self.go_on_dividing(worker, st, row);
             }
-            if let Some(step) = self.steer(worker, st, cluster, request, row) {
+            if let Some(step) = self.steer(worker, st, cluster, &request, row) {
                 return step;
             }
         }
@@ -214,7 +214,7 @@ impl Session {
 
     fn learn(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, name: String) -> Step {
         let ask = resp::encode_request(&[b"COMMAND", b"INFO", name.as_bytes()]);
-        match st.links.plain(worker, st.identity.resp3) {
+        match st.lanes.links().plain(worker, st.identity.resp3) {
             Ok(link) => {
                 link.send(
                     worker,
@@ -355,8 +355,8 @@ impl Session {
         if let Some(until) = st.lanes.script_waits_for(st.head) {
             return Step::Again(Park::Until(until));
         }
-        let busy = st.lanes.here.script.busy(st.head).filter(|link| link.is_usable()).cloned();
-        let link = match busy.map_or_else(|| st.links.script(worker, st.identity.resp3), Ok) {
+        let busy = st.lanes.here().script.busy(st.head).filter(|link| link.is_usable()).cloned();
+        let link = match busy.map_or_else(|| st.lanes.links().script(worker, st.identity.resp3), Ok) {
             Ok(link) => link,
             Err(failure) => {
                 self.fail_here(worker, st, &failure);
@@ -367,7 +367,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(super::Waits::Reply);
-        st.lanes.here.note(&link, seq);
+        st.lanes.here_mut().note(&link, seq);
         if !readonly {
             st.lanes.note_written(&link);
         }
@@ -413,13 +413,13 @@ impl Session {
         huge: bool,
     ) -> Result<Rc<Link>, Failure> {
         let (head, resp3) = (st.head, st.identity.resp3);
-        if let Some(link) = st.lanes.here.script.busy(head).or(st.lanes.here.plain.busy(head))
+        if let Some(link) = st.lanes.here().script.busy(head).or(st.lanes.here().plain.busy(head))
             && link.is_usable()
             && link.resp3 == resp3
         {
             return Ok(link.clone());
         }
-        if huge { st.links.huge(worker, resp3) } else { st.links.plain(worker, resp3) }
+        if huge { st.lanes.links().huge(worker, resp3) } else { st.lanes.links().plain(worker, resp3) }
     }
 
     /// Sends a request on the plain lane (or behind scripts that are under way).
@@ -441,7 +441,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(super::Waits::Reply);
-        st.lanes.here.note(&link, seq);
+        st.lanes.here_mut().note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
         }

@@ -190,7 +190,7 @@ impl Session {
     fn send_hello(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, seq: u64, hello: Hello) -> bool {
         let resp3 = hello.protocol.map_or(st.identity.resp3, |version| version == 3);
         let version: &[u8] = if resp3 { b"3" } else { b"2" };
-        match st.links.plain(worker, resp3) {
+        match st.lanes.links().plain(worker, resp3) {
             Ok(link) => {
                 let turn = Turn::Hello { resp3, name: hello.name };
                 let wire = resp::encode_request(&[b"HELLO", version]);
@@ -241,7 +241,7 @@ impl Session {
             st.identity.authenticated = true;
             st.limits = limits_of(&live, true);
             st.identity.user = worker.own_user().clone();
-            st.links = worker.links_of(&st.identity.user, st.identity.db);
+            st.lanes.use_links(worker.links_of(&st.identity.user, st.identity.db));
         } else {
             worker.metrics.refused_noauth.add(u64::from(live.config.server.requirepass.is_some()));
         }
@@ -321,16 +321,16 @@ impl Session {
 
     pub(super) fn use_database(&self, worker: &Rc<Worker>, st: &mut State, db: u32) {
         st.identity.db = db;
-        st.links = worker.links_of(&st.identity.user, db);
+        st.lanes.use_links(worker.links_of(&st.identity.user, db));
     }
 
     pub(super) fn become_user(&self, worker: &Rc<Worker>, st: &mut State, credentials: &Credentials) {
         st.identity.authenticated = true;
         st.limits = limits_of(&worker.live(), true);
         st.identity.user = worker.user(credentials);
-        st.links = worker.links_of(&st.identity.user, st.identity.db);
+        st.lanes.use_links(worker.links_of(&st.identity.user, st.identity.db));
         // A link of that user's: when L2 ends it, the user's sessions end too.
-        let _ = st.links.plain(worker, st.identity.resp3);
+        let _ = st.lanes.links().plain(worker, st.identity.resp3);
     }
 
     /// A request that only gets an error from L2, which says it best.

@@ -65,6 +65,7 @@ impl Session {
         let authenticated = live.config.server.requirepass.is_none();
         let user = worker.own_user().clone();
         let db = worker.shared.l2.target.db;
+        let links = worker.links_of(&user, db);
         let now = worker.now();
         let id = worker.shared.next_client.fetch_add(1, Relaxed);
         let embedded = worker.shared.engine.as_ref().map(|engine| {
@@ -81,7 +82,6 @@ impl Session {
                 queue: Default::default(),
                 early: Default::default(),
                 head: 0,
-                links: worker.links_of(&user, db),
                 identity: Identity {
                     user,
                     db,
@@ -91,7 +91,7 @@ impl Session {
                     library: Default::default(),
                     no_evict: false,
                 },
-                lanes: Lanes::default(),
+                lanes: Lanes::new(links),
                 slot: None,
                 pin: None,
                 course: None,
@@ -317,7 +317,7 @@ impl Session {
             }
         }
         st.scanner = scanner;
-        st.lanes.press(worker, st.head);
+        st.lanes.press(worker, self.id, st.head);
         at
     }
 

@@ -86,8 +86,11 @@ impl Fill {
     /// What is read here, before anything is sent, refuses the fill if it moves from here on. None: there is no tracked
     /// link that takes it.
     fn begin(worker: &Rc<Worker>, st: &State, key: &[u8]) -> Option<Fill> {
-        let link =
-            st.links.tracked(worker).filter(|link| link.pending_len() < worker.link_in_flight_max())?;
+        let link = st
+            .lanes
+            .links()
+            .tracked(worker)
+            .filter(|link| link.pending_len() < worker.link_in_flight_max())?;
         let lease = link.lease.as_ref()?;
         lease.mark_filled();
         Some(Fill { incarnation: lease.incarnation(), sent: worker.now(), key: key.to_vec(), link })
@@ -218,7 +221,7 @@ impl Session {
     /// What runs a command for this session, once it is known how keys are named.
     fn runner(self: &Rc<Self>, worker: &Rc<Worker>, st: &State, command: &state::Command) -> Option<Runner> {
         let kind = command.kind();
-        let home = worker.home(kind, &st.links, st.identity.db);
+        let home = worker.home(kind, st.lanes.links(), st.identity.db);
         let prefix = worker.live().config.prefix(kind).into();
         Some(Runner {
             session: self.clone(),
@@ -282,7 +285,8 @@ impl Session {
         }
         worker.metrics.l1_misses.add(1);
         let key = call.keys().next()?;
-        let passes = st.lanes.here.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
+        let passes =
+            st.lanes.here().script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, stripe);
         if passes || worker.admit_key(cache, id.key_hash, key) == Admission::Pass {
             return None;
         }

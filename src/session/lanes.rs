@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::cache::{Stripe, StripeSet};
 use crate::clock::Moment;
-use crate::upstream::{Link, Purpose, Upstream};
+use crate::upstream::{Link, LinkSet, Purpose, Upstream};
 use crate::worker::Worker;
 
 /// A link, and the number behind the session's last request on it.
@@ -71,16 +71,29 @@ impl Keys {
     }
 }
 
-/// The lanes to one server.
-#[derive(Default)]
+/// The lanes to one server. One line of the cache: before a cluster it is another one with each request.
+#[repr(align(64))]
 pub(super) struct Way {
-    /// In a cluster: the number of the node; 0 is any.
+    /// In a cluster: the number of the node; 0 is any, `NOWHERE` none.
     node: u32,
+    /// In which of `Lanes::era` the links were looked up.
+    era: u32,
+    links: Rc<LinkSet>,
     pub(super) plain: Lane,
     pub(super) script: Lane,
+    /// The link of `Written` that the session wrote on from here last, by its id.
+    wrote_on: u64,
 }
 
+const NOWHERE: u32 = u32::MAX;
+/// No era: whose the links are is not said.
+const UNKNOWN: u32 = 0;
+
 impl Way {
+    fn to(node: u32, links: Rc<LinkSet>) -> Way {
+        Way { node, era: UNKNOWN, links, plain: Lane::default(), script: Lane::default(), wrote_on: 0 }
+    }
+
     /// A request goes out on this link.
     pub(super) fn note(&mut self, link: &Rc<Link>, seq: u64) {
         let lane = if link.purpose == Purpose::Script { &mut self.script } else { &mut self.plain };
@@ -91,14 +104,28 @@ impl Way {
     fn until(&self) -> u64 {
         self.plain.until().max(self.script.until())
     }
+
+    fn lanes(&self) -> [&Lane; 2] {
+        [&self.plain, &self.script]
+    }
 }
 
-#[derive(Default)]
+/// Where a node's way is, unless another one was in use there when it was looked for last: requests that go to and fro find
+/// theirs without a search.
+fn place_of(node: u32) -> usize {
+    1 + node as usize % PLACES
+}
+
+const PLACES: usize = 8;
+
 pub(super) struct Lanes {
-    /// Where requests go now.
-    pub(super) here: Way,
-    /// Before a cluster: the ways to other nodes, some of them no longer in use.
-    elsewhere: Vec<Way>,
+    /// The first one is to any node, or to the one Redis; see `place_of`.
+    ways: SmallVec<[Way; 1]>,
+    /// The one where requests go now.
+    here: usize,
+    /// By which topology, for which user and which database the links of the ways are that are of this era.
+    links_of: (u64, u32, u32),
+    era: u32,
     /// Writes on the plain lane.
     writes: Keys,
     /// Reads on tracked links, of others' flights, and hits whose turn has not come.
@@ -112,7 +139,7 @@ pub(super) struct Lanes {
 /// Where the session has written, for WAIT: replicas of another server know nothing of it.
 #[derive(Default)]
 struct Written {
-    /// The newest one to each server; the newest of all is the last.
+    /// The newest one to each server.
     links: SmallVec<[Rc<Link>; 1]>,
     /// An earlier link is gone.
     lost: bool,
@@ -127,22 +154,80 @@ impl Written {
     fn is_lost(&self) -> bool {
         self.lost || self.links.iter().any(is_lost)
     }
+
+    /// Gives the link whose place it takes.
+    fn note(&mut self, link: &Rc<Link>) -> Option<Rc<Link>> {
+        if self.links.iter().any(|known| Rc::ptr_eq(known, link)) {
+            return None;
+        }
+        let same = |known: &Rc<Link>| Rc::ptr_eq(&known.set.upstream, &link.set.upstream);
+        let replaced = self.links.iter().position(same).map(|at| self.links.remove(at));
+        self.lost |= replaced.as_ref().is_some_and(is_lost);
+        self.links.push(link.clone());
+        replaced
+    }
 }
 
 impl Lanes {
+    pub(super) fn new(links: Rc<LinkSet>) -> Lanes {
+        Lanes {
+            ways: smallvec![Way::to(0, links)],
+            here: 0,
+            links_of: Default::default(),
+            era: UNKNOWN + 1,
+            writes: Keys::default(),
+            aside: Keys::default(),
+            passing: Keys::default(),
+            aside_until: 0,
+            written: Written::default(),
+        }
+    }
+
+    /// The links to where requests go now.
+    #[inline]
+    pub(super) fn links(&self) -> &Rc<LinkSet> {
+        &self.here().links
+    }
+
+    /// From here on requests take these links, of another user or to another database.
+    pub(super) fn use_links(&mut self, links: Rc<LinkSet>) {
+        self.here = 0;
+        self.here_mut().links = links;
+    }
+
+    /// The lanes to where requests go now.
+    #[inline]
+    pub(super) fn here(&self) -> &Way {
+        &self.ways[self.here]
+    }
+    #[inline]
+    pub(super) fn here_mut(&mut self) -> &mut Way {
+        &mut self.ways[self.here]
+    }
+
+    /// Those to other nodes of a cluster, some of them no longer in use.
+    fn elsewhere(&self) -> impl Iterator<Item = &Way> {
+        self.ways.iter().enumerate().filter(|(at, _)| *at != self.here).map(|(_, way)| way)
+    }
+
     /// A request that may write goes there.
     #[inline]
     pub(super) fn note_written(&mut self, link: &Rc<Link>) {
-        let written = &mut self.written;
-        if written.links.last().is_some_and(|last| Rc::ptr_eq(last, link)) {
-            return;
+        if self.here().wrote_on != link.id {
+            self.note_written_anew(link);
         }
-        let same = |known: &Rc<Link>| Rc::ptr_eq(&known.set.upstream, &link.set.upstream);
-        if let Some(at) = written.links.iter().position(same) {
-            written.lost |= is_lost(&written.links[at]);
-            written.links.remove(at);
+    }
+
+    fn note_written_anew(&mut self, link: &Rc<Link>) {
+        if let Some(replaced) = self.written.note(link) {
+            self.forget_written(|id| id == replaced.id);
         }
-        written.links.push(link.clone());
+        self.here_mut().wrote_on = link.id;
+    }
+
+    fn forget_written(&mut self, is_forgotten: impl Fn(u64) -> bool) {
+        let ways = self.ways.iter_mut().filter(|way| is_forgotten(way.wrote_on));
+        ways.for_each(|way| way.wrote_on = 0);
     }
 
     /// The servers that the session has written to.
@@ -155,6 +240,7 @@ impl Lanes {
         let lost = self.written.is_lost();
         if lost {
             self.written = Written::default();
+            self.forget_written(|_| true);
         }
         lost
     }
@@ -208,76 +294,110 @@ impl Lanes {
 
     /// What a request of unknown keys must wait for that takes the script lane (or the plain one).
     pub(super) fn script_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.here.plain.until()).max(self.until_elsewhere());
+        let until = self.aside_until.max(self.here().plain.until()).max(self.until_elsewhere());
         (until > head).then_some(until)
     }
     pub(super) fn plain_waits_for(&self, head: u64) -> Option<u64> {
-        let until = self.aside_until.max(self.here.script.until()).max(self.until_elsewhere());
+        let until = self.aside_until.max(self.here().script.until()).max(self.until_elsewhere());
         (until > head).then_some(until)
     }
 
     fn until_elsewhere(&self) -> u64 {
-        self.elsewhere.iter().map(Way::until).max().unwrap_or(0)
+        self.elsewhere().map(Way::until).max().unwrap_or(0)
     }
 
-    /// Whether another node of a cluster than the present one is about to answer.
+    /// Whether another node of a cluster than the present one is about to answer, or to be asked.
     pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
-        let lanes = self.elsewhere.iter().flat_map(|way| [&way.plain, &way.script]);
-        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.replies_near(now) > 0)
+        let lanes = self.elsewhere().flat_map(Way::lanes);
+        lanes.filter_map(|lane| lane.busy(head)).any(|link| link.is_held(now) || link.replies_near(now) > 0)
     }
 
-    /// What the session waits for on several links goes out at once: one round trip is enough for it.
-    pub(super) fn press(&self, worker: &Worker, head: u64) {
-        if self.elsewhere.is_empty() {
+    /// What the session waits for on several links is not to take several round trips.
+    pub(super) fn press(&self, worker: &Worker, session: u64, head: u64) {
+        if self.ways.len() == 1 {
             return;
         }
-        let lanes = self.elsewhere.iter().chain([&self.here]).flat_map(|way| [&way.plain, &way.script]);
+        let lanes = self.ways.iter().flat_map(Way::lanes);
         let busy: SmallVec<[_; 6]> = lanes.filter_map(|lane| lane.busy(head)).collect();
         if busy.len() > 1 || self.aside_until > head {
-            busy.iter().for_each(|link| link.press(worker));
+            busy.iter().for_each(|link| link.press(worker, session));
         }
-    }
-
-    pub(super) fn is_at(&self, node: u32) -> bool {
-        self.here.node == node
     }
 
     /// Lets go of links to other nodes where nothing is under way.
     pub(super) fn forget_idle_ways(&mut self, head: u64) {
-        self.elsewhere.retain(|way| way.until() > head);
+        for at in 1..self.ways.len() {
+            if at != self.here && self.ways[at].until() <= head {
+                self.ways[at] = Way::to(NOWHERE, self.ways[0].links.clone());
+            }
+        }
+        while self.ways.len() > self.here + 1 && self.ways.last().is_some_and(|way| way.node == NOWHERE) {
+            self.ways.pop();
+        }
     }
 
-    /// From here on requests go to this node of a cluster.
-    pub(super) fn turn_to(&mut self, node: u32, head: u64) {
-        if self.here.node == node {
-            return;
+    /// From here on requests go to this node of a cluster; 0 is any.
+    pub(super) fn turn_to(&mut self, node: u32, links: Rc<LinkSet>, head: u64) {
+        self.here = if node == 0 { 0 } else { self.way_to(node, &links, head) };
+        let way = self.here_mut();
+        (way.links, way.era) = (links, UNKNOWN);
+    }
+
+    /// The same where the links are known that the session has there: by this topology, for this user and this database.
+    #[inline]
+    pub(super) fn turn_to_known(&mut self, node: u32, links_of: (u64, u32, u32)) -> bool {
+        let at = place_of(node);
+        let known = self.links_of == links_of
+            && self.ways.get(at).is_some_and(|way| way.node == node && way.era == self.era);
+        if known {
+            self.here = at;
         }
-        let way = match self.elsewhere.iter_mut().position(|way| way.node == node) {
-            Some(known) => &mut self.elsewhere[known],
-            None => {
-                self.forget_idle_ways(head);
-                self.elsewhere.push(Way { node, ..Way::default() });
-                let last = self.elsewhere.len() - 1;
-                &mut self.elsewhere[last]
+        known
+    }
+
+    /// The links to where requests go now are those of this topology, this user and this database.
+    pub(super) fn know_links(&mut self, links_of: (u64, u32, u32)) {
+        if std::mem::replace(&mut self.links_of, links_of) != links_of {
+            self.era += 1;
+        }
+        self.here_mut().era = self.era;
+    }
+
+    fn way_to(&mut self, node: u32, links: &Rc<LinkSet>, head: u64) -> usize {
+        let is_free = |way: &Way| way.until() <= head;
+        let mut at = place_of(node);
+        if let Some(known) = self.ways.iter().position(|way| way.node == node) {
+            if known == at || !self.ways.get(at).is_some_and(is_free) {
+                return known;
             }
-        };
-        std::mem::swap(&mut self.here, way);
+            self.ways.swap(known, at);
+            return at;
+        }
+        if !self.ways.get(at).is_none_or(is_free) {
+            at = (1 + PLACES..self.ways.len()).find(|at| is_free(&self.ways[*at])).unwrap_or(self.ways.len());
+            at = at.max(1 + PLACES);
+        }
+        while self.ways.len() <= at {
+            self.ways.push(Way::to(NOWHERE, links.clone()));
+        }
+        self.ways[at] = Way::to(node, links.clone());
+        at
     }
 
     /// Whether requests are under way on lanes to certain nodes.
     pub(super) fn is_elsewhere_than_anywhere(&self, head: u64) -> bool {
-        let mut ways = self.elsewhere.iter().chain([&self.here]).filter(|way| way.node != 0);
-        self.aside_until > head || ways.any(|way| way.until() > head)
+        self.aside_until > head || self.ways[1..].iter().any(|way| way.until() > head)
     }
 
     /// Whether requests that may go to any node are under way.
+    #[inline]
     pub(super) fn waits_for_any_node(&self, head: u64) -> Option<u64> {
-        let any = self.elsewhere.iter().chain([&self.here]).find(|way| way.node == 0);
-        any.map(Way::until).filter(|until| *until > head)
+        Some(self.ways[0].until()).filter(|until| *until > head)
     }
 
     /// Lets go of links and memory once nothing is under way.
     pub(super) fn rest(&mut self) {
-        *self = Lanes { written: std::mem::take(&mut self.written), ..Lanes::default() };
+        let written = std::mem::take(&mut self.written);
+        *self = Lanes { written, ..Lanes::new(self.ways[0].links.clone()) };
     }
 }

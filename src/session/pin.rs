@@ -138,7 +138,11 @@ impl Session {
             return Ok(());
         }
         let resp3 = st.identity.resp3;
-        let link = if fresh { st.links.fresh(worker, resp3)? } else { st.links.pinned(worker, resp3)? };
+        let link = if fresh {
+            st.lanes.links().fresh(worker, resp3)?
+        } else {
+            st.lanes.links().pinned(worker, resp3)?
+        };
         link.pinned.set_owner(Some(self.clone()));
         if fresh {
             // Nothing stands before the command.

@@ -114,12 +114,12 @@ impl Session {
             return self.pass(worker, st, id);
         }
         // Behind scripts that are under way, or reads of the key on the plain lane, it takes their link.
-        if st.lanes.here.script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, &[id.stripe]) {
+        if st.lanes.here().script.busy(st.head).is_some() || st.lanes.meets_passing(st.head, &[id.stripe]) {
             return self.pass(worker, st, id);
         }
         let seq = st.next_seq();
         let done = match admission {
-            Admission::Fill => worker.fill(cache, &st.links.clone(), id, shape, &self.asker(seq)),
+            Admission::Fill => worker.fill(cache, &st.lanes.links().clone(), id, shape, &self.asker(seq)),
             Admission::Pass => {
                 let follower = Follower { worker: worker.id, session: self.id, seq };
                 cache.flights.follow_only(id, &cache.stamps, follower, worker.now())
@@ -248,7 +248,7 @@ impl Session {
         let stripes: SmallVec<[Stripe; 8]> = ids.iter().map(|id| id.stripe).collect();
         let behind = !may_use_l1(worker, st)
             || st.lanes.read_meets_write(st.head, &stripes)
-            || st.lanes.here.script.busy(st.head).is_some();
+            || st.lanes.here().script.busy(st.head).is_some();
         if !behind
             && !st.is_waiting()
             && let Some(entries) = self.hit_each(worker, st, cache, &ids)
@@ -267,7 +267,9 @@ impl Session {
         let admitted = !behind
             && ids.iter().filter(|id| worker.admit(cache, id) == Admission::Fill).count() == ids.len();
         let seq = st.next_seq();
-        if admitted && worker.fill_each(cache, &st.links.clone(), of, request.wire, &ids, &self.asker(seq)) {
+        if admitted
+            && worker.fill_each(cache, &st.lanes.links().clone(), of, request.wire, &ids, &self.asker(seq))
+        {
             st.take_place(Waits::Reply);
             st.lanes.note_aside(st.head, seq, &stripes);
             return Step::Next;

@@ -123,7 +123,7 @@ impl Session {
             || st.multi_waits()
             || st.embedded.as_ref().is_some_and(|e| e.caller.is_in_transaction());
         let (kind, places) = (command.kind(), &worker.shared.places);
-        let home = worker.home(kind, &st.links, st.identity.db);
+        let home = worker.home(kind, st.lanes.links(), st.identity.db);
         let apart = places.is_apart(kind);
         if apart && let Some(step) = self.goes_apart(worker, st, kind, &home, in_multi) {
             return step;
@@ -218,7 +218,7 @@ impl Session {
             return step;
         }
         let seq = st.take_place(Waits::Reply);
-        st.lanes.here.note(&link, seq);
+        st.lanes.here_mut().note(&link, seq);
         if writes != StripeSet::None {
             st.lanes.note_write(st.head, seq, &writes);
         } else if let (Then::Validated(_), Some(cache), Some(key)) =

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::dispatch::Request;
 use super::displaced;
 use super::input::Step;
@@ -24,9 +22,6 @@ use crate::worker::Worker;
 pub(super) struct Course {
     /// The topology by which the requests were sent that are under way.
     pub(super) version: u64,
-    /// By the number of a node: the session's links there, as long as topology, user and database are these.
-    links: SmallVec<[(u32, Rc<LinkSet>); 4]>,
-    links_of: (u64, u32, u32),
     /// Requests before this number are being sent to another node than the first one.
     pub(super) held_until: u64,
     pub(super) displaced: displaced::Queue,
@@ -78,7 +73,7 @@ impl Session {
         worker: &Rc<Worker>,
         st: &mut State,
         cluster: &Cluster,
-        request: Request<'_>,
+        request: &Request<'_>,
         row: &'static Row,
     ) -> Option<Step> {
         if st.multi_waits() {
@@ -99,12 +94,12 @@ impl Session {
             if let Some(step) = self.end_pin(worker, st, row) {
                 return Some(step);
             }
-            if let Some(step) = self.beside_pin(worker, st, cluster, request, row) {
+            if let Some(step) = self.beside_pin(worker, st, cluster, *request, row) {
                 return Some(step);
             }
         }
         if let Some(node) = st.bound_to() {
-            return self.steer_bound(worker, st, cluster, request, row, node);
+            return self.steer_bound(worker, st, cluster, *request, row, node);
         }
         let slots = match row.route {
             Route::Local(_) | Route::State | Route::Multi => Slots::None,
@@ -115,30 +110,32 @@ impl Session {
             && st.pin.is_none()
         {
             let owner = worker.slots.as_ref()?.owner_of(slot);
-            let step = self.keeps_course(st, owner.version);
-            return step.or_else(|| self.turn_to_node(worker, st, slot, owner));
+            return match self.keeps_course(st, owner.version) {
+                None => self.turn_to_node(worker, st, slot, owner),
+                step => step,
+            };
         }
         if let Some(step) = self.keeps_course(st, cluster.topology().version) {
             return Some(step);
         }
         if row.route == Route::Multi {
-            return self.steer_multi(worker, st, request);
+            return self.steer_multi(worker, st, *request);
         }
         if st.pin.is_none()
-            && let Some(step) = self.of_the_whole(worker, st, cluster, request, row)
+            && let Some(step) = self.of_the_whole(worker, st, cluster, *request, row)
         {
             return Some(step);
         }
         if st.pin.is_none()
             && let Some(division) = Join::of(row, &request.args, slots)
         {
-            return Some(self.divide(worker, st, request, row, division));
+            return Some(self.divide(worker, st, *request, row, division));
         }
         match slots {
             Slots::One(slot) | Slots::Many(slot) => self.turn_to_slot(worker, st, slot),
             Slots::None => self.turn_anywhere(worker, st, row),
         }
-        .or_else(|| self.beside_subscriptions(worker, st, request, row, slots))
+        .or_else(|| self.beside_subscriptions(worker, st, *request, row, slots))
     }
 
     /// A command that the table does not have: most of them name their key first.
@@ -169,6 +166,7 @@ impl Session {
 
     /// Requests that are under way were sent by another topology, or are on their way to another node: what is sent now
     /// could overtake them.
+    #[inline]
     fn keeps_course(&self, st: &mut State, version: u64) -> Option<Step> {
         let (head, waiting, next) = (st.head, st.is_waiting(), st.next_seq());
         let course = st.course();
@@ -181,7 +179,7 @@ impl Session {
         None
     }
 
-    /// From here on `st.links` are those of the slot's node.
+    /// From here on `st.lanes.links()` are those of the slot's node.
     pub(super) fn turn_to_slot(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
@@ -197,15 +195,20 @@ impl Session {
         worker: &Rc<Worker>,
         st: &mut State,
         slot: u16,
-        owner: Owner,
+        Owner { version, node }: Owner,
     ) -> Option<Step> {
         if let Some(until) = st.lanes.waits_for_any_node(st.head) {
             return Some(Step::Again(Park::Until(until)));
         }
         st.slot = Some(slot);
-        match self.links_of_slot(worker, st, slot, owner) {
+        let links_of = (version, st.identity.user.id, st.identity.db);
+        if st.lanes.turn_to_known(node, links_of) {
+            return None;
+        }
+        match worker.links_of(&st.identity.user, st.identity.db).of_slot(worker, slot) {
             Ok(links) => {
                 self.turn_to(st, links);
+                st.lanes.know_links(links_of);
                 None
             }
             Err(failure) => {
@@ -213,27 +216,6 @@ impl Session {
                 Some(Step::Next)
             }
         }
-    }
-
-    fn links_of_slot(
-        &self,
-        worker: &Rc<Worker>,
-        st: &mut State,
-        slot: u16,
-        Owner { version, node }: Owner,
-    ) -> Result<Rc<LinkSet>, Failure> {
-        let key = (version, st.identity.user.id, st.identity.db);
-        let course = st.course();
-        if course.links_of != key {
-            course.links.clear();
-            course.links_of = key;
-        }
-        if let Some((_, links)) = course.links.iter().find(|(number, _)| *number == node) {
-            return Ok(links.clone());
-        }
-        let links = worker.links_of(&st.identity.user, st.identity.db).of_slot(worker, slot)?;
-        st.course().links.push((links.upstream.remote.number, links.clone()));
-        Ok(links)
     }
 
     /// The links for a request that has its place already.
@@ -244,7 +226,7 @@ impl Session {
         wire: &[u8],
     ) -> Result<Rc<LinkSet>, Failure> {
         if worker.shared.l2.cluster.is_none() {
-            return Ok(st.links.clone());
+            return Ok(st.lanes.links().clone());
         }
         let whole = worker.links_of(&st.identity.user, st.identity.db);
         match command::slot_of_request(wire) {
@@ -254,12 +236,8 @@ impl Session {
     }
 
     pub(super) fn turn_to(&self, st: &mut State, links: Rc<LinkSet>) {
-        if Rc::ptr_eq(&st.links, &links) && st.lanes.is_at(links.upstream.remote.number) {
-            return;
-        }
         let number = if links.upstream.is_whole() { 0 } else { links.upstream.remote.number };
-        st.lanes.turn_to(number, st.head);
-        st.links = links;
+        st.lanes.turn_to(number, links, st.head);
     }
 
     /// What names no key goes to some node, behind everything that is under way elsewhere: a message must not be ahead of

@@ -195,10 +195,15 @@ impl Session {
             return Step::Again(Park::Until(until));
         }
         let resp3 = st.identity.resp3;
-        let lane = if block.scripts { &st.lanes.here.script } else { &st.lanes.here.plain };
+        let lane = if block.scripts { &st.lanes.here().script } else { &st.lanes.here().plain };
         let busy = lane.busy(st.head).filter(|link| link.is_usable()).cloned();
-        let open =
-            || if block.scripts { st.links.script(worker, resp3) } else { st.links.plain(worker, resp3) };
+        let open = || {
+            if block.scripts {
+                st.lanes.links().script(worker, resp3)
+            } else {
+                st.lanes.links().plain(worker, resp3)
+            }
+        };
         let link = match busy.map_or_else(open, Ok) {
             Ok(link) => link,
             Err(failure) => {
@@ -236,7 +241,7 @@ impl Session {
             last = send(st, &request.rest[at..at + len], index + 1 == block.lens.len());
             at += len;
         }
-        st.lanes.here.note(&link, last);
+        st.lanes.here_mut().note(&link, last);
         st.lanes.note_written(&link);
         // Its reads have an order too: nothing of this session overtakes the block.
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
@@ -281,7 +286,7 @@ impl Session {
             whole,
         };
         send_block(worker, link, &Rc::new(RefCell::new(block)));
-        st.lanes.here.note(link, last);
+        st.lanes.here_mut().note(link, last);
         st.lanes.note_written(link);
         st.lanes.note_write(st.head, last, &StripeSet::Unknown);
         st.taken_ahead = at;

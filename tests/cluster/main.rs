@@ -132,6 +132,21 @@ fn wait_asks_every_node_that_the_session_has_written_to() {
 }
 
 #[test]
+fn the_keys_of_a_slot_are_told_by_the_node_that_serves_it() {
+    let cluster = RedisCluster::start(3);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    let mut client = daemon.client();
+    for node in 0..3 {
+        let key = cluster.key_of(node, "key");
+        let slot = cluster.slot(&key).to_string();
+        assert_eq!(client.text(&["SET", &key, "v"]), "+OK");
+        assert_eq!(client.text(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), ":1", "node {node}");
+        let keys = format!("*1\r\n${}\r\n{key}", key.len());
+        assert_eq!(client.text(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]), keys, "node {node}");
+    }
+}
+
+#[test]
 fn a_node_that_sleeps_keeps_back_no_reply_of_another_one() {
     let cluster = RedisCluster::start(3);
     let settings = [("MADCACHE_CACHE_L1", "false"), ("MADCACHE_SERVER_WORKERS", "1")];

@@ -361,3 +361,64 @@ fn the_whole_cluster_is_meant_beside_watched_keys_and_subscriptions() {
         assert_eq!(client.text(&["DBSIZE"]), ":0", "{beginning:?}");
     }
 }
+
+#[test]
+fn one_session_goes_to_many_masters_in_order_as_who_it_is_and_wait_knows_where_it_wrote() {
+    let cluster = RedisCluster::start(12);
+    let daemon = Daemon::start_with(&cluster.url(), &[]).ready();
+    cluster.at_every_master(&["ACL", "SETUSER", "reader", "on", ">secret", "~*", "-@all", "+@read", "+ping"]);
+    let keys: Vec<String> = (0..cluster.len()).map(|at| cluster.key_of(at, "list")).collect();
+    let numbers: Vec<String> = (1..=20).map(|number| number.to_string()).collect();
+    let mut client = daemon.client();
+    let push = "return redis.call('RPUSH', KEYS[1], ARGV[1])";
+    // There and back, so that each node is asked beside all others, by commands and by scripts.
+    for number in &numbers {
+        let commands: Vec<Vec<&str>> = keys
+            .iter()
+            .chain(keys.iter().rev())
+            .enumerate()
+            .map(|(at, key)| match (at + number.len()) % 3 {
+                0 => vec!["EVAL", push, "1", key, number],
+                _ => vec!["RPUSH", key, number],
+            })
+            .collect();
+        let commands: Vec<&[&str]> = commands.iter().map(Vec::as_slice).collect();
+        let replies = batch(&mut client, &commands);
+        let (once, twice) = replies.split_at(keys.len());
+        let lens: Vec<i64> = once.iter().chain(twice).map(|reply| reply[1..].parse().unwrap()).collect();
+        let first = 2 * number.parse::<i64>().unwrap() - 1;
+        assert!(lens[..keys.len()].iter().all(|len| *len == first), "{number}: {replies:?}");
+        assert!(lens[keys.len()..].iter().all(|len| *len == first + 1), "{number}: {replies:?}");
+    }
+    let doubled: Vec<String> = numbers.iter().flat_map(|number| [number.clone(), number.clone()]).collect();
+    keys.iter().for_each(|key| assert_eq!(list(&mut client, key), doubled));
+
+    let sets: Vec<[&str; 3]> = keys.iter().map(|key| ["RPUSH", key, "21"]).collect();
+    let mut commands: Vec<&[&str]> = vec![&["AUTH", "reader", "secret"]];
+    commands.extend(sets.iter().map(|set| set.as_slice()));
+    let replies = batch(&mut client, &commands);
+    assert!(replies[1..].iter().all(|reply| reply.starts_with("-NOPERM ")), "{replies:?}");
+    // What concerns every node is asked as who the session is then, and nothing of that stays.
+    let pushes: Vec<&[&str]> = sets.iter().map(|set| set.as_slice()).collect();
+    for words in [&["DBSIZE"], &["LASTSAVE"]] {
+        assert_eq!(client.text(&["RESET"]), "+RESET");
+        assert!(batch(&mut client, &pushes).iter().all(|reply| reply.starts_with(':')));
+        assert_eq!(client.text(&["AUTH", "reader", "secret"]), "+OK");
+        client.text(words);
+    }
+    assert_eq!(client.text(&["RESET"]), "+RESET");
+    let replies = batch(&mut client, &pushes);
+    assert!(replies.iter().all(|reply| reply.starts_with(':')), "{replies:?}");
+
+    for (at, key) in keys.iter().enumerate() {
+        let mut client = daemon.client();
+        for round in 0..2 {
+            assert!(batch(&mut client, &pushes).iter().all(|reply| reply.starts_with(':')), "{round}");
+        }
+        assert_eq!(client.text(&["WAIT", "0", "10"]), ":0");
+        cluster.client(at).text(&["CLIENT", "KILL", "TYPE", "normal"]);
+        eventually("there is another link", || daemon.client().text(&["LLEN", key]).starts_with(':'));
+        client.send(&["WAIT", "0", "10"]);
+        assert!(client.try_read_frame().is_err(), "node {at}");
+    }
+}

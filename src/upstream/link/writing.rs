@@ -28,12 +28,21 @@ pub(super) struct Pace {
     held: Cell<bool>,
     /// The worker looks at it again when another node answers.
     is_listed: Cell<bool>,
-    /// Something queued belongs to what was asked of several nodes at once.
-    is_pressed: Cell<bool>,
+    /// Who waits for what is queued here and for other nodes at once.
+    pressed: Cell<Pressed>,
     /// The worker knows that it owes replies.
     is_busy: Cell<bool>,
     /// The shortest round trip, slowly forgotten; in nanoseconds.
     shortest: Cell<u64>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Pressed {
+    #[default]
+    ByNobody,
+    /// This session alone.
+    By(u64),
+    BySeveral,
 }
 
 /// Nothing is held while fewer requests wait for their replies, from this server or from all near nodes of a cluster.
@@ -155,7 +164,8 @@ impl Link {
     /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer. Until the next reply of this
     /// link: on it nothing would be served before what was sent before; a node of a cluster gets a part of the requests only, and they are
     /// held as long as it has more to serve than there are of them. Or, where it has nothing to do, until the next reply of
-    /// another node.
+    /// another node; but not what one client alone asks of several nodes at once, nor, where several clients do, three quarters of what
+    /// is on its way elsewhere.
     pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>, near: usize) -> bool {
         let pace = &self.pace;
         let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
@@ -164,14 +174,19 @@ impl Link {
             && self.buffered_bytes() < HELD_BYTES_MAX
             // Who began a barrier early counts on what was sent before it.
             && self.marks.borrow().is_empty();
-        let in_flight = self.in_flight();
+        let (in_flight, unwritten) = (self.in_flight(), pace.unwritten.get());
         let own = in_flight >= IN_FLIGHT_MIN
-            && (!pace.heard.get() || self.is_of_a_cluster && in_flight > pace.unwritten.get());
+            && (!pace.heard.get() || self.is_of_a_cluster && in_flight > unwritten);
+        let is_little = || match pace.pressed.get() {
+            Pressed::ByNobody => true,
+            Pressed::By(_) => false,
+            Pressed::BySeveral => unwritten * 4 < near * 3,
+        };
         let others = || {
             self.is_of_a_cluster
                 && near > 0
-                && near + pace.unwritten.get() >= IN_FLIGHT_MIN
-                && !pace.is_pressed.get()
+                && near + unwritten >= IN_FLIGHT_MIN
+                && is_little()
                 && self.queued_since().is_some_and(|moment| worker.now().since(moment) < NEAR)
         };
         let holds = may_hold && (own || others());
@@ -182,9 +197,16 @@ impl Link {
         holds
     }
 
-    /// What is queued, and what is queued elsewhere for the same client, goes out at the end of this tick.
-    pub fn press(self: &Rc<Self>, worker: &Worker) {
-        self.pace.is_pressed.set(true);
+    /// This session waits for what is queued here and for other nodes at once: whether it is held is decided anew.
+    pub fn press(self: &Rc<Self>, worker: &Worker, session: u64) {
+        if self.pace.unwritten.get() == 0 {
+            return;
+        }
+        self.pace.pressed.set(match self.pace.pressed.get() {
+            Pressed::ByNobody => Pressed::By(session),
+            Pressed::By(other) if other == session => Pressed::By(session),
+            _ => Pressed::BySeveral,
+        });
         if self.pace.held.replace(false) {
             worker.link_is_dirty(self.clone());
         }
@@ -198,6 +220,11 @@ impl Link {
     /// What was written and not answered.
     fn in_flight(&self) -> usize {
         self.pending_len().saturating_sub(self.pace.unwritten.get())
+    }
+
+    /// Whether what is queued waits for a reply that is about to come.
+    pub fn is_held(&self, now: Moment) -> bool {
+        self.pace.held.get() && self.is_usable() && self.oldest_wait(now) < PROMPT
     }
 
     /// How many replies this link is about to bring, as far as one can know.
@@ -246,7 +273,7 @@ impl Link {
         }
         self.pace.heard.set(false);
         self.pace.held.set(false);
-        self.pace.is_pressed.set(false);
+        self.pace.pressed.set(Pressed::ByNobody);
         if self.phase.get() != Phase::Ready || self.writing.get() {
             return;
         }
