@@ -118,13 +118,22 @@ fn place_of(node: u32) -> usize {
 
 const PLACES: usize = 8;
 
+/// What decides which links a session has to a node.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LinksOf {
+    /// Of the topology.
+    pub(super) version: u64,
+    pub(super) user: u32,
+    pub(super) db: u32,
+}
+
 pub(super) struct Lanes {
     /// The first one is to any node, or to the one Redis; see `place_of`.
     ways: SmallVec<[Way; 1]>,
     /// The one where requests go now.
     here: usize,
-    /// By which topology, for which user and which database the links of the ways are that are of this era.
-    links_of: (u64, u32, u32),
+    /// Of what the links are of the ways that are of this era.
+    links_of: LinksOf,
     era: u32,
     /// Writes on the plain lane.
     writes: Keys,
@@ -173,7 +182,7 @@ impl Lanes {
         Lanes {
             ways: smallvec![Way::to(0, links)],
             here: 0,
-            links_of: Default::default(),
+            links_of: LinksOf::default(),
             era: UNKNOWN + 1,
             writes: Keys::default(),
             aside: Keys::default(),
@@ -343,9 +352,9 @@ impl Lanes {
         (way.links, way.era) = (links, UNKNOWN);
     }
 
-    /// The same where the links are known that the session has there: by this topology, for this user and this database.
+    /// The same where the links are known that the session has there.
     #[inline]
-    pub(super) fn turn_to_known(&mut self, node: u32, links_of: (u64, u32, u32)) -> bool {
+    pub(super) fn turn_to_known(&mut self, node: u32, links_of: LinksOf) -> bool {
         let at = place_of(node);
         let known = self.links_of == links_of
             && self.ways.get(at).is_some_and(|way| way.node == node && way.era == self.era);
@@ -355,8 +364,8 @@ impl Lanes {
         known
     }
 
-    /// The links to where requests go now are those of this topology, this user and this database.
-    pub(super) fn know_links(&mut self, links_of: (u64, u32, u32)) {
+    /// The links to where requests go now are of this.
+    pub(super) fn know_links(&mut self, links_of: LinksOf) {
         if std::mem::replace(&mut self.links_of, links_of) != links_of {
             self.era += 1;
         }

@@ -9,6 +9,7 @@ use super::dispatch::Request;
 use super::displaced;
 use super::input::Step;
 use super::join::{Join, Part};
+use super::lanes::LinksOf;
 use super::{Park, Session, State};
 use crate::clock::Moment;
 use crate::command::{self, Local, Route, Row, Slots};
@@ -201,7 +202,7 @@ impl Session {
             return Some(Step::Again(Park::Until(until)));
         }
         st.slot = Some(slot);
-        let links_of = (version, st.identity.user.id, st.identity.db);
+        let links_of = LinksOf { version, user: st.identity.user.id, db: st.identity.db };
         if st.lanes.turn_to_known(node, links_of) {
             return None;
         }

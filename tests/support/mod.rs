@@ -63,6 +63,14 @@ impl Process {
             Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(status.success(), "kill -{name} {}", self.pid());
     }
+    /// Stops it, and waits until none of its threads runs any more; `signal("CONT")` lets it go on.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        eventually("the process has stopped", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+            status.lines().any(|line| line.starts_with("State:") && line.contains("(stopped)"))
+        });
+    }
     pub fn running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
