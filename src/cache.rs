@@ -98,6 +98,20 @@ impl Cache {
         }
     }
 
+    /// Fetches into the processor's caches what `lookup` of these requests will read. The loads of one step do not depend on
+    /// each other, so that the processor waits for all of them at once.
+    #[inline]
+    pub fn prefetch(&self, front: &FrontTable, ids: &[RequestId<'_>]) {
+        let mut seen = 0;
+        for id in ids {
+            seen ^= u64::from(self.stamps.get(id.stripe)) ^ front.prefetch(id.hash);
+        }
+        for id in ids {
+            seen ^= front.prefetch_entry(id.hash);
+        }
+        std::hint::black_box(seen);
+    }
+
     /// Hands the entry of this request to `show`, if it may be shown at `now`.
     #[inline]
     pub fn lookup<R>(

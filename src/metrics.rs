@@ -200,6 +200,9 @@ impl WorkerMetrics {
     pub fn command(&self, group: Group) {
         self.commands[group as usize].add(1);
     }
+    pub fn commands_of(&self, group: Group, count: u64) {
+        self.commands[group as usize].add(count);
+    }
     #[inline]
     pub fn latency(&self, group: Group, took: Duration) {
         self.latencies[group as usize].record(took);

@@ -1,5 +1,6 @@
 //! The only place that knows the wire: scanning requests and replies, encoding, RESP3 to RESP2.
 //! Performs no I/O and allocates nothing from an announced length alone.
+mod alike;
 mod convert;
 mod element;
 mod encode;
@@ -9,6 +10,7 @@ mod reply;
 mod request;
 mod value;
 
+pub use alike::next_alike;
 pub use convert::*;
 pub use element::{bulk_text, bulks, parse_integer};
 pub use encode::*;

@@ -27,6 +27,7 @@ mod reads;
 mod redirect;
 mod redlock;
 mod replies;
+mod run;
 mod scripted;
 mod steer;
 mod transaction;

@@ -24,6 +24,8 @@ mod own_writes;
 mod provisional;
 #[path = "coherence/regressions.rs"]
 mod regressions;
+#[path = "coherence/runs.rs"]
+mod runs;
 #[path = "coherence/scripts.rs"]
 mod scripts;
 #[path = "coherence/staleness.rs"]

@@ -42,6 +42,23 @@ impl FrontTable {
         place.1.as_ref().filter(|entry| entry.answers(id))
     }
 
+    /// Reads the places where an entry with this hash may stand.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) -> u64 {
+        self.sets[Self::set(hash)].0[0].0
+    }
+
+    /// Reads the beginning and the end of the entry with this hash.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) -> u64 {
+        let set = &self.sets[Self::set(hash)];
+        set.0
+            .iter()
+            .find(|place| place.0 == hash)
+            .and_then(|place| place.1.as_ref())
+            .map_or(0, Entry::prefetch)
+    }
+
     pub fn put(&mut self, entry: &Entry) {
         if entry.weight() > ENTRY_BYTES_MAX {
             return;

@@ -21,7 +21,7 @@ use crate::worker::Worker;
 /// The last command of a client that has sent none, as CLIENT LIST shows it.
 const NOTHING_YET: &str = "NULL";
 /// With more output than this a session lets the tick end, which writes it and looks at the limits.
-const OUTPUT_BYTES_PER_TICK: usize = 256 * 1024;
+pub(super) const OUTPUT_BYTES_PER_TICK: usize = 256 * 1024;
 /// How a TLS client begins.
 const TLS_HELLO: &[u8] = &[0x16, 0x03];
 

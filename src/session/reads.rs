@@ -57,6 +57,9 @@ impl Session {
             return self.pass(worker, st, &id);
         }
         if self.show(worker, st, cache, &id) {
+            if !request.rest.is_empty() {
+                self.show_run(worker, st, cache, request, row);
+            }
             return Step::Next;
         }
         if let Some(until) = st.lanes.miss_waits_for(st.head, &[id.stripe]) {
@@ -68,7 +71,13 @@ impl Session {
 
     /// Answers from L1 if that is possible: at once, or when the turn of the request comes.
     #[inline]
-    fn show(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, cache: &Cache, id: &RequestId<'_>) -> bool {
+    pub(super) fn show(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        st: &mut State,
+        cache: &Cache,
+        id: &RequestId<'_>,
+    ) -> bool {
         let shown = worker.look_up(cache, id, |entry| {
             if older_than_passed(st, cache, entry) {
                 return false;

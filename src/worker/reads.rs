@@ -50,6 +50,12 @@ impl Worker {
         }
     }
 
+    /// Fetches what looking these requests up will read, all of it at the same time.
+    #[inline]
+    pub fn prefetch(&self, cache: &Cache, ids: &[RequestId<'_>]) {
+        cache.prefetch(&self.front.borrow(), ids);
+    }
+
     /// Hands the valid entry of this request to `show`, if there is one.
     #[inline]
     pub fn look_up<R>(&self, cache: &Cache, id: &RequestId<'_>, show: impl FnOnce(&Entry) -> R) -> Option<R> {

@@ -1,0 +1,69 @@
+//! Requests that are written like the one before them, as a pipeline's mostly are.
+
+use super::number::short_count;
+
+/// The request at the start of `buf`, if it is an array of `count` bulk strings that begins like `head` (all of a request
+/// before its first argument), is there to its end, and is written the usual way. Gives its bytes and its first argument.
+#[inline]
+pub fn next_alike<'a>(buf: &'a [u8], head: &[u8], count: usize) -> Option<(&'a [u8], &'a [u8])> {
+    if !buf.starts_with(head) {
+        return None;
+    }
+    let (mut at, mut first) = (head.len(), None);
+    for _ in 1..count {
+        let (len, cr) = short_count(buf, at + 1)?;
+        let (start, end) = (cr + 2, cr + 2 + len as usize);
+        if buf.get(end..end + 2)? != b"\r\n" || buf[at] != b'$' || buf[cr + 1] != b'\n' {
+            return None;
+        }
+        first = first.or(Some(&buf[start..end]));
+        at = end + 2;
+    }
+    Some((&buf[..at], first?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n";
+
+    #[test]
+    fn a_request_of_the_same_name_and_count_is_found_whatever_comes_behind_it() {
+        for rest in [&b""[..], b"*2\r\n", b"PING\r\n"] {
+            let buf = [GET, b"$2\r\nk1\r\n", rest].concat();
+            assert_eq!(next_alike(&buf, GET, 2), Some((&buf[..buf.len() - rest.len()], &b"k1"[..])));
+        }
+        let hget = b"*3\r\n$4\r\nhget\r\n$1\r\nh\r\n$0\r\n\r\n";
+        assert_eq!(next_alike(hget, &hget[..14], 3), Some((&hget[..], &b"h"[..])));
+        let empty = [GET, b"$0\r\n\r\n"].concat();
+        assert_eq!(next_alike(&empty, GET, 2), Some((&empty[..], &b""[..])));
+    }
+
+    #[test]
+    fn no_beginning_of_a_request_is_taken_for_the_whole() {
+        let whole = [GET, b"$12\r\nabcdefghijkl\r\n"].concat();
+        for len in 0..whole.len() {
+            assert_eq!(next_alike(&whole[..len], GET, 2), None, "{len} bytes of it");
+        }
+        assert!(next_alike(&whole, GET, 2).is_some());
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_left_to_the_scanner() {
+        let others: [&[u8]; 9] = [
+            b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n",
+            b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\nk\r\n",
+            b"*2\r\n$3\r\nGET\r\n$01\r\nk\r\n",
+            b"*2\r\n$3\r\nGET\r\n$-1\r\n",
+            b"*2\r\n$3\r\nGET\r\n:1\r\nk\r\n",
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\n\r",
+            b"*2\r\n$3\r\nGET\r\n$1\rxk\r\n",
+            b"*2\r\n$3\r\nGET\r\n$4294967297\r\nk\r\n",
+            b"*2\r\n$3\r\nGET\r\n$x\r\nk\r\n",
+        ];
+        for other in others {
+            assert_eq!(next_alike(other, GET, 2), None, "{}", other.escape_ascii());
+        }
+    }
+}
