@@ -124,8 +124,10 @@ enum Park {
 enum ReplyMode {
     On,
     Off,
-    /// CLIENT REPLY SKIP: the request after it is not answered.
+    /// CLIENT REPLY SKIP is the present request: the next one is not answered.
     SkipNext,
+    /// The present request is that one.
+    Skip,
 }
 
 struct Identity {
@@ -214,7 +216,16 @@ impl State {
 
     /// Whether the reply of the present request is left out.
     fn is_mute(&self) -> bool {
-        self.reply_mode != ReplyMode::On
+        matches!(self.reply_mode, ReplyMode::Off | ReplyMode::Skip)
+    }
+
+    /// The present request has been looked at. An empty one counts.
+    fn end_request(&mut self) {
+        self.reply_mode = match self.reply_mode {
+            ReplyMode::SkipNext => ReplyMode::Skip,
+            ReplyMode::Skip => ReplyMode::On,
+            stays => stays,
+        };
     }
 }
 

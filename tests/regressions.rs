@@ -169,6 +169,24 @@ fn client_reply_skip_leaves_out_the_reply_of_multi_alone() {
 }
 
 #[test]
+fn client_reply_skip_ends_with_an_empty_request_and_with_a_client_reply_that_is_refused() {
+    let redis = Redis::start();
+    let daemon = Daemon::start(&redis);
+    let without = Daemon::start_with("", &[]);
+    let skip = encode(&["CLIENT", "REPLY", "SKIP"]);
+    let [refused, get] = [encode(&["CLIENT", "REPLY", "FOO"]), encode(&["GET", "key"])];
+    for port in [redis.port, daemon.port, without.port] {
+        let mut client = Client::connect(port);
+        for left_out in [&b"\r\n"[..], b"\n", b"*0\r\n", b"*-1\r\n", &skip, &refused, &get] {
+            // Skipped twice, it still is one request that is left out.
+            let ends = if left_out == skip { &get[..] } else { b"" };
+            client.send_raw(&[&skip, left_out, ends, &encode(&["ECHO", "on"])].concat()).unwrap();
+            assert_eq!(client.read_frame(), b"$2\r\non\r\n", "{}", left_out.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn client_reply_skip_leaves_out_the_reply_of_reset_and_off_ends_with_it() {
     let redis = Redis::start();
     let daemon = Daemon::start(&redis);

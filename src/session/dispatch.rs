@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::input::Step;
 use super::pin::OneShot;
-use super::{Park, ReplyMode, Session, State, Turn};
+use super::{Park, Session, State, Turn};
 use crate::cache::{Stripe, StripeSet};
 use crate::clock::Moment;
 use crate::command::{self, Effect, Group, KeySet, Local, Route, Row};
@@ -83,7 +83,6 @@ impl Session {
         }
         let request = Request { wire, args: Args::new(wire, ranges), rest };
         let row = command::lookup(&request.args);
-        let skipped = st.reply_mode == ReplyMode::SkipNext;
         st.last_command = row.map_or("NULL", |row| row.name);
         let step = match row {
             Some(row) => self.known(worker, st, request, row),
@@ -94,12 +93,7 @@ impl Session {
         }
         let group = row.map_or(Group::Other, Row::group);
         worker.metrics.command(group);
-        if skipped
-            && row.is_none_or(|row| row.route != Route::Local(Local::ClientReply))
-            && st.reply_mode == ReplyMode::SkipNext
-        {
-            st.reply_mode = ReplyMode::On;
-        }
+        st.end_request();
         step
     }
 

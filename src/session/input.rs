@@ -277,7 +277,10 @@ impl Session {
         while !st.closing && !self.is_shut.get() {
             let (len, step) = match scanner.scan(&bytes[at..], &st.limits) {
                 RequestScan::Incomplete => break,
-                RequestScan::Empty { len } => (len, Step::Next),
+                RequestScan::Empty { len } => {
+                    st.end_request();
+                    (len, Step::Next)
+                }
                 RequestScan::Complete { len } => {
                     let rest = &bytes[at + len..];
                     (len, self.request(worker, st, &bytes[at..at + len], scanner.ranges(), rest))

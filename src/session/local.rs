@@ -150,7 +150,7 @@ impl Session {
         }
         let live = worker.live();
         // As in Redis, CLIENT REPLY SKIP leaves out this reply too, while OFF ends with it.
-        let is_skipped = std::mem::replace(&mut st.reply_mode, ReplyMode::On) == ReplyMode::SkipNext;
+        let is_skipped = std::mem::replace(&mut st.reply_mode, ReplyMode::On) == ReplyMode::Skip;
         st.bypass = false;
         st.identity.resp3 = false;
         st.identity.name = Bytes::new();

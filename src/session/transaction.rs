@@ -106,7 +106,7 @@ impl Session {
         }
         // CLIENT REPLY SKIP leaves out one reply, not a block's.
         if request.wire == MULTI
-            && st.reply_mode != ReplyMode::SkipNext
+            && st.reply_mode != ReplyMode::Skip
             && let Some(block) = self.whole_block(worker, st, request.rest)
         {
             return self.send_block(worker, st, request, block);
