@@ -98,17 +98,18 @@ impl Cache {
         }
     }
 
-    /// Fetches into the processor's caches what `lookup` of these requests will read. The loads of one step do not depend on
-    /// each other, so that the processor waits for all of them at once.
+    /// Brings into the processor's caches what `lookup` of these requests will read, unless only moka has the entry. The loads
+    /// of one step do not depend on each other, so that the processor waits for all of them at once.
     #[inline]
     pub fn prefetch(&self, front: &FrontTable, ids: &[RequestId<'_>]) {
         let mut seen = 0;
         for id in ids {
-            seen ^= u64::from(self.stamps.get(id.stripe)) ^ front.prefetch(id.hash);
+            seen ^= self.stamps.prefetch(id.stripe) ^ front.prefetch(id.hash);
         }
         for id in ids {
             seen ^= front.prefetch_entry(id.hash);
         }
+        // Without a use of what they give the loads would be left out.
         std::hint::black_box(seen);
     }
 
@@ -178,7 +179,7 @@ impl Cache {
 
     fn may_serve_stale(&self, entry: &Entry, now: Moment) -> bool {
         entry.terms.stale_ms_max != 0
-            && self.l2_down.load(Relaxed)
+            && self.is_l2_down()
             && now.since(entry.terms.lease.proof())
                 <= Duration::from_millis(u64::from(entry.terms.stale_ms_max))
     }
@@ -186,6 +187,12 @@ impl Cache {
     /// Called by the health check; ends or begins serve-stale.
     pub fn set_l2_down(&self, down: bool) {
         self.l2_down.store(down, Relaxed);
+    }
+
+    /// Whether entries may be shown that nobody vouches for.
+    #[inline]
+    pub fn is_l2_down(&self) -> bool {
+        self.l2_down.load(Relaxed)
     }
 
     fn drop_invalid(&self, hash: u64, entry: &Entry, now: Moment) {

@@ -197,9 +197,6 @@ counters! {
 
 impl WorkerMetrics {
     #[inline]
-    pub fn command(&self, group: Group) {
-        self.commands[group as usize].add(1);
-    }
     pub fn commands_of(&self, group: Group, count: u64) {
         self.commands[group as usize].add(count);
     }

@@ -171,7 +171,7 @@ struct State {
     began: Moment,
     last_use: Moment,
     last_command: &'static str,
-    /// Bytes behind the present request that were taken with it (a whole MULTI block).
+    /// Bytes behind the present request that were taken with it (a whole MULTI block, a run of hits).
     taken_ahead: usize,
     /// Lately passed reads, by stripe: entries that may be older than those are not shown to this session.
     passed: Option<Box<[(u32, Moment); PASSED_LEN]>>,

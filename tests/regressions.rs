@@ -372,7 +372,7 @@ fn who_leaves_before_a_blocking_command_has_begun_waits_for_nothing() {
         drop(client);
         // The daemon answers this by itself, behind the end that it has read.
         other.text(&["INFO", "madcache"]);
-        eventually("the first command is under way", || daemon.stat("clients") == 3);
+        eventually("it is kept for the command that is under way", || daemon.stat("clients") == 3);
         redis.process.signal("CONT");
         eventually("it is forgotten", || daemon.stat("clients") == 2);
         assert_eq!(other.text(&["RPUSH", "queue", "element"]), ":1");

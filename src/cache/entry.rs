@@ -144,7 +144,7 @@ impl Entry {
         &self.bytes()[self.reply_at as usize..]
     }
 
-    /// Reads one byte of each part.
+    /// Reads its head, and the first, the middle and the last of its bytes. What it gives means nothing.
     #[inline]
     pub fn prefetch(&self) -> u64 {
         let bytes = self.bytes();

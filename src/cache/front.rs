@@ -42,13 +42,13 @@ impl FrontTable {
         place.1.as_ref().filter(|entry| entry.answers(id))
     }
 
-    /// Reads the places where an entry with this hash may stand.
+    /// Reads the set where an entry with this hash may stand. What it gives means nothing.
     #[inline]
     pub fn prefetch(&self, hash: u64) -> u64 {
         self.sets[Self::set(hash)].0[0].0
     }
 
-    /// Reads the beginning and the end of the entry with this hash.
+    /// The same of the entry, if it is here.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) -> u64 {
         let set = &self.sets[Self::set(hash)];

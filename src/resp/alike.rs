@@ -2,14 +2,14 @@
 
 use super::number::short_count;
 
-/// The request at the start of `buf`, if it is an array of `count` bulk strings that begins like `head` (all of a request
+/// The request at the start of `buf`, if it is an array of `count` bulk strings that begins with `prefix` (all of a request
 /// before its first argument), is there to its end, and is written the usual way. Gives its bytes and its first argument.
 #[inline]
-pub fn next_alike<'a>(buf: &'a [u8], head: &[u8], count: usize) -> Option<(&'a [u8], &'a [u8])> {
-    if !buf.starts_with(head) {
+pub fn next_alike<'a>(buf: &'a [u8], prefix: &[u8], count: usize) -> Option<(&'a [u8], &'a [u8])> {
+    if !buf.starts_with(prefix) {
         return None;
     }
-    let (mut at, mut first) = (head.len(), None);
+    let (mut at, mut first) = (prefix.len(), None);
     for _ in 1..count {
         let (len, cr) = short_count(buf, at + 1)?;
         let (start, end) = (cr + 2, cr + 2 + len as usize);
@@ -25,6 +25,7 @@ pub fn next_alike<'a>(buf: &'a [u8], head: &[u8], count: usize) -> Option<(&'a [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::{Args, RequestLimits, RequestScan, RequestScanner};
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n";
 
@@ -47,6 +48,42 @@ mod tests {
             assert_eq!(next_alike(&whole[..len], GET, 2), None, "{len} bytes of it");
         }
         assert!(next_alike(&whole, GET, 2).is_some());
+    }
+
+    #[test]
+    fn what_is_found_is_what_the_scanner_finds() {
+        let mut random = 7u64;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % bound
+        };
+        let mut found = 0;
+        for _ in 0..200_000 {
+            let count = 2 + below(2);
+            let name = [&b"GET"[..], b"get", b"HGET"][below(3)];
+            let prefix = [format!("*{count}\r\n${}\r\n", name.len()).as_bytes(), name, b"\r\n"].concat();
+            let mut buf = prefix.clone();
+            for _ in 1..count {
+                let len = [0, 1, 3, 12][below(4)];
+                buf.extend_from_slice(format!("${len}\r\n{}\r\n", "k".repeat(len)).as_bytes());
+            }
+            buf.extend_from_slice([&b""[..], b"*2\r\n", b"\r\n"][below(3)]);
+            for _ in 0..below(3) {
+                let at = below(buf.len());
+                buf[at] = b"*$-0129\r\nk\0"[below(11)];
+            }
+            buf.truncate(buf.len() - below(2) * below(buf.len()));
+            let Some((wire, first)) = next_alike(&buf, &prefix, count) else { continue };
+            let mut scanner = RequestScanner::default();
+            let RequestScan::Complete { len } = scanner.scan(&buf, &RequestLimits::NONE) else {
+                panic!("only found here: {}", buf.escape_ascii());
+            };
+            let args = Args::new(&buf, scanner.ranges());
+            let theirs = (len, args.len(), args.get(1), args.tail_at());
+            assert_eq!((wire.len(), count, Some(first), prefix.len()), theirs, "{}", buf.escape_ascii());
+            found += 1;
+        }
+        assert!(found > 10_000, "{found} were found");
     }
 
     #[test]

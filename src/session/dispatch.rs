@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Request<'a> {
     pub wire: &'a [u8],
     pub args: Args<'a>,
-    /// What the client sent behind it.
+    /// What the client sent behind it, as far as it may be taken with it: nothing behind an inline request, or a part of one.
     pub rest: &'a [u8],
 }
 
@@ -92,7 +92,7 @@ impl Session {
             return step;
         }
         let group = row.map_or(Group::Other, Row::group);
-        worker.metrics.command(group);
+        worker.metrics.commands_of(group, 1);
         st.end_request();
         step
     }

@@ -71,13 +71,13 @@ impl Keys {
     }
 }
 
-/// The lanes to one server. One line of the cache: before a cluster it is another one with each request.
+/// The lanes to one server. One cache line of the processor: before a cluster it is another one with each request.
 #[repr(align(64))]
 pub(super) struct Way {
     /// In a cluster: the number of the node; 0 is any, `NOWHERE` none.
     node: u32,
-    /// In which of `Lanes::era` the links were looked up.
-    era: u32,
+    /// `Lanes::generation` as it was when the links were looked up.
+    generation: u32,
     links: Rc<LinkSet>,
     pub(super) plain: Lane,
     pub(super) script: Lane,
@@ -86,12 +86,19 @@ pub(super) struct Way {
 }
 
 const NOWHERE: u32 = u32::MAX;
-/// No era: whose the links are is not said.
-const UNKNOWN: u32 = 0;
+/// Of links of which is not known whose they are: they are looked up again.
+const NO_GENERATION: u32 = 0;
 
 impl Way {
     fn to(node: u32, links: Rc<LinkSet>) -> Way {
-        Way { node, era: UNKNOWN, links, plain: Lane::default(), script: Lane::default(), wrote_on: 0 }
+        Way {
+            node,
+            generation: NO_GENERATION,
+            links,
+            plain: Lane::default(),
+            script: Lane::default(),
+            wrote_on: 0,
+        }
     }
 
     /// A request goes out on this link.
@@ -111,7 +118,7 @@ impl Way {
 }
 
 /// Where a node's way is, unless another one was in use there when it was looked for last: requests that go to and fro find
-/// theirs without a search.
+/// theirs without a search, as long as the numbers of the masters differ modulo `PLACES`.
 fn place_of(node: u32) -> usize {
     1 + node as usize % PLACES
 }
@@ -132,9 +139,9 @@ pub(super) struct Lanes {
     ways: SmallVec<[Way; 1]>,
     /// The one where requests go now.
     here: usize,
-    /// Of what the links are of the ways that are of this era.
+    /// Of what the links are. The generation goes up when this changes: ways of an older one have other links.
     links_of: LinksOf,
-    era: u32,
+    generation: u32,
     /// Writes on the plain lane.
     writes: Keys,
     /// Reads on tracked links, of others' flights, and hits whose turn has not come.
@@ -183,7 +190,7 @@ impl Lanes {
             ways: smallvec![Way::to(0, links)],
             here: 0,
             links_of: LinksOf::default(),
-            era: UNKNOWN + 1,
+            generation: NO_GENERATION + 1,
             writes: Keys::default(),
             aside: Keys::default(),
             passing: Keys::default(),
@@ -315,13 +322,15 @@ impl Lanes {
         self.elsewhere().map(Way::until).max().unwrap_or(0)
     }
 
-    /// Whether another node of a cluster than the present one is about to answer, or to be asked.
+    /// Whether another node of a cluster is about to answer, or to be asked, than the one where the last request went. Which node
+    /// owes the reply at the head is not looked at: mostly it is another one.
     pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
         let lanes = self.elsewhere().flat_map(Way::lanes);
         lanes.filter_map(|lane| lane.busy(head)).any(|link| link.is_held(now) || link.replies_near(now) > 0)
     }
 
-    /// What the session waits for on several links is not to take several round trips.
+    /// What the session waits for on several links is not to take several round trips. What is unwritten there may be others':
+    /// that is not looked at.
     pub(super) fn press(&self, worker: &Worker, session: u64, head: u64) {
         if self.ways.len() == 1 {
             return;
@@ -349,7 +358,7 @@ impl Lanes {
     pub(super) fn turn_to(&mut self, node: u32, links: Rc<LinkSet>, head: u64) {
         self.here = if node == 0 { 0 } else { self.way_to(node, &links, head) };
         let way = self.here_mut();
-        (way.links, way.era) = (links, UNKNOWN);
+        (way.links, way.generation) = (links, NO_GENERATION);
     }
 
     /// The same where the links are known that the session has there.
@@ -357,7 +366,7 @@ impl Lanes {
     pub(super) fn turn_to_known(&mut self, node: u32, links_of: LinksOf) -> bool {
         let at = place_of(node);
         let known = self.links_of == links_of
-            && self.ways.get(at).is_some_and(|way| way.node == node && way.era == self.era);
+            && self.ways.get(at).is_some_and(|way| way.node == node && way.generation == self.generation);
         if known {
             self.here = at;
         }
@@ -367,9 +376,9 @@ impl Lanes {
     /// The links to where requests go now are of this.
     pub(super) fn know_links(&mut self, links_of: LinksOf) {
         if std::mem::replace(&mut self.links_of, links_of) != links_of {
-            self.era += 1;
+            self.generation += 1;
         }
-        self.here_mut().era = self.era;
+        self.here_mut().generation = self.generation;
     }
 
     fn way_to(&mut self, node: u32, links: &Rc<LinkSet>, head: u64) -> usize {
@@ -404,7 +413,7 @@ impl Lanes {
         Some(self.ways[0].until()).filter(|until| *until > head)
     }
 
-    /// Lets go of links and memory once nothing is under way.
+    /// The session is over: lets go of links and memory.
     pub(super) fn rest(&mut self) {
         let written = std::mem::take(&mut self.written);
         *self = Lanes { written, ..Lanes::new(self.ways[0].links.clone()) };

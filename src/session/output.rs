@@ -16,7 +16,7 @@ const HELD_BYTES_MAX: usize = 16 * 1024;
 const HOLD_MAX: Duration = Duration::from_millis(2);
 
 impl Session {
-    /// Holds what is queued, or not: other nodes of the cluster are about to answer what is behind it.
+    /// Holds what is queued, or not: other nodes of the cluster are about to answer what is behind it, or to be asked.
     pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let now = worker.now();
         let since = self.held_since.get().unwrap_or(now);

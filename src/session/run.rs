@@ -2,7 +2,9 @@
 //!
 //! A hit waits for memory more than for anything else: the stamp of its key, its place in the front table, the entry. So
 //! all of that is prefetched for many requests before the first of them is looked at. And what held for the request before
-//! them (its command, what its user may, that nothing of the session is under way) holds for them without another look.
+//! them (its command, what its user may, that nothing of the session is under way) holds for them without another look. Nor
+//! do they turn to the nodes of a cluster: an entry is valid by its lease, whoever serves its slot now. There is no run where
+//! that is otherwise (stale entries while L2 is away), nor beside a link of the session's own, to which any of them might go.
 
 use std::rc::Rc;
 
@@ -17,7 +19,7 @@ use crate::resp;
 use crate::worker::Worker;
 
 /// For so many requests memory is prefetched together.
-const AHEAD_MAX: usize = 16;
+const PREFETCHED_MAX: usize = 16;
 
 impl Session {
     /// Behind `request`, which was a hit: answers what follows as long as it is hits of the same command, and leaves the
@@ -30,22 +32,23 @@ impl Session {
         request: Request<'_>,
         row: &Row,
     ) {
-        if st.is_waiting() || st.is_mute() || st.pin.is_some() {
+        if st.is_waiting() || st.is_mute() || st.pin.is_some() || cache.is_l2_down() {
             return;
         }
-        let (head, count) = (&request.wire[..request.args.tail_at()], request.args.len());
+        let (prefix, count) = (&request.wire[..request.args.tail_at()], request.args.len());
         let scope = Self::scope(st);
         let (mut rest, mut shown) = (request.rest, 0);
-        loop {
-            let mut ids = SmallVec::<[RequestId<'_>; AHEAD_MAX]>::new();
+        while st.out.len() <= OUTPUT_BYTES_PER_TICK {
+            let mut ids = SmallVec::<[RequestId<'_>; PREFETCHED_MAX]>::new();
             let mut ahead = rest;
-            while ids.len() < AHEAD_MAX
-                && let Some((wire, key)) = resp::next_alike(ahead, head, count)
+            while ids.len() < PREFETCHED_MAX
+                && let Some((wire, key)) = resp::next_alike(ahead, prefix, count)
                 && wire.len() <= worker.cached_request_bytes_max()
+                // What the scanner might refuse is left to it.
                 && wire.len() as i64 <= st.limits.bulk_bytes_max
             {
                 let key_hash = worker.shared.hash(key);
-                ids.push(worker.request_id(cache, scope, row, wire, head.len(), key_hash));
+                ids.push(worker.request_id(cache, scope, row, wire, prefix.len(), key_hash));
                 ahead = &ahead[wire.len()..];
             }
             worker.prefetch(cache, &ids);
@@ -57,7 +60,7 @@ impl Session {
                 shown += 1;
                 rest = &rest[id.wire.len()..];
             }
-            if shown - before < AHEAD_MAX {
+            if shown - before < PREFETCHED_MAX {
                 break;
             }
         }

@@ -265,6 +265,10 @@ impl Cluster {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let node = self.node_among(&mut nodes, to);
         self.doubts.notify_one();
+        // Each request that was under way to the node that had it brings the same word.
+        if self.topology().owner(slot).is_some_and(|owner| Arc::ptr_eq(owner, &node)) {
+            return Outdated::new();
+        }
         self.change(|old| {
             let mut owners = old.owners();
             if let Some(owner) = owners.get_mut(usize::from(slot)) {

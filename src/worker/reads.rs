@@ -50,7 +50,7 @@ impl Worker {
         }
     }
 
-    /// Fetches what looking these requests up will read, all of it at the same time.
+    /// See `Cache::prefetch`.
     #[inline]
     pub fn prefetch(&self, cache: &Cache, ids: &[RequestId<'_>]) {
         cache.prefetch(&self.front.borrow(), ids);

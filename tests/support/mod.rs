@@ -67,8 +67,10 @@ impl Process {
     pub fn stop(&self) {
         self.signal("STOP");
         eventually("the process has stopped", || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-            status.lines().any(|line| line.starts_with("State:") && line.contains("(stopped)"))
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            let mut statuses =
+                threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")));
+            statuses.all(|status| status.is_ok_and(|status| status.contains("\nState:\tT (stopped)")))
         });
     }
     pub fn running(&mut self) -> bool {

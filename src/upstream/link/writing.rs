@@ -161,7 +161,7 @@ impl Link {
         }
     }
 
-    /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer. Until the next reply of this
+    /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer, this one's among them. Until the next reply of this
     /// link: on it nothing would be served before what was sent before; a node of a cluster gets a part of the requests only, and they are
     /// held as long as it has more to serve than there are of them. Or, where it has nothing to do, until the next reply of
     /// another node; but not what one client alone asks of several nodes at once, nor, where several clients do, three quarters of what
