@@ -161,11 +161,11 @@ impl Link {
         }
     }
 
-    /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer, this one's among them. Until the next reply of this
-    /// link: on it nothing would be served before what was sent before; a node of a cluster gets a part of the requests only, and they are
-    /// held as long as it has more to serve than there are of them. Or, where it has nothing to do, until the next reply of
-    /// another node; but not what one client alone asks of several nodes at once, nor, where several clients do, three quarters of what
-    /// is on its way elsewhere.
+    /// Holds what is queued, or not; `near` replies are on their way from nodes that are about to answer, this one's among them.
+    /// Until the next reply of this link: on it nothing would be served before what was sent before; a node of a cluster gets a part
+    /// of the requests only, and they are held as long as it has more to serve than there are of them. Or until the next reply of
+    /// another node; but not what one client alone asks of several nodes at once, nor, where several clients do, three quarters of
+    /// `near`.
     pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>, near: usize) -> bool {
         let pace = &self.pace;
         let may_hold = matches!(self.purpose, Purpose::Plain | Purpose::Script)
