@@ -14,7 +14,13 @@ impl Moment {
 
     /// Time from `earlier` to here; zero if it is not earlier.
     pub fn since(self, earlier: Moment) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// The same in nanoseconds, for what is counted per request.
+    #[inline]
+    pub fn nanos_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     pub fn after(self, time: Duration) -> Moment {

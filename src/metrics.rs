@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::command::Group;
@@ -34,8 +33,8 @@ impl Latencies {
     pub const BUCKETS: usize = 26;
 
     #[inline]
-    fn record(&self, took: Duration) {
-        let us = took.as_micros() as u64;
+    fn record(&self, took_ns: u64) {
+        let us = took_ns / 1000;
         let bucket = (64 - us.leading_zeros()) as usize;
         self.buckets[bucket.min(Self::BUCKETS - 1)].add(1);
         self.sum_us.add(us);
@@ -201,8 +200,8 @@ impl WorkerMetrics {
         self.commands[group as usize].add(count);
     }
     #[inline]
-    pub fn latency(&self, group: Group, took: Duration) {
-        self.latencies[group as usize].record(took);
+    pub fn latency(&self, group: Group, took_ns: u64) {
+        self.latencies[group as usize].record(took_ns);
     }
     pub fn commands(&self, group: Group) -> u64 {
         self.commands[group as usize].get()

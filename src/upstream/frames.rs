@@ -69,9 +69,9 @@ impl Link {
             return replies::push(worker, self, frame.as_slice());
         }
         let pending = self.pop_pending().ok_or("a reply that nobody asked for")?;
-        let took = now.since(pending.sent);
-        self.note_round_trip(took);
-        worker.metrics.latency(pending.group, took);
+        let took_ns = now.nanos_since(pending.sent);
+        self.note_round_trip(took_ns);
+        worker.metrics.latency(pending.group, took_ns);
         replies::reply(worker, self, pending, frame);
         Ok(())
     }

@@ -31,6 +31,10 @@ use crate::resp::ReplyScanner;
 use crate::session::Session;
 use crate::worker::{SCRATCH_BYTES, Told, Worker};
 
+/// What a round trip is taken for before one was seen, and how long at most.
+const ROUND_TRIP_AT_FIRST: Duration = Duration::from_millis(1);
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(250);
+
 /// What a link is for. Only these combinations exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -87,7 +91,8 @@ pub struct Link {
     retired: Cell<bool>,
     last_byte: Cell<Moment>,
     last_use: Cell<Moment>,
-    round_trip: Cell<Duration>,
+    /// Smoothed, in nanoseconds.
+    round_trip: Cell<u64>,
     /// Barriers that began early, each for what was sent before its mark here; the oldest first.
     pub marks: RefCell<VecDeque<u64>>,
     /// L2 refuses TIME to this link's user.
@@ -128,7 +133,7 @@ impl Link {
             retired: Cell::new(false),
             last_byte: Cell::new(Moment::now()),
             last_use: Cell::new(Moment::now()),
-            round_trip: Cell::new(Duration::from_millis(1)),
+            round_trip: Cell::new(ROUND_TRIP_AT_FIRST.as_nanos() as u64),
             marks: RefCell::default(),
             timeless: Cell::new(!set.user.is_own()),
             carried: RefCell::default(),
@@ -196,7 +201,7 @@ impl Link {
 
     /// Whether a session that has nothing under way here should rather go elsewhere.
     pub fn is_slow(&self, now: Moment) -> bool {
-        self.oldest_wait(now) > Duration::from_millis(5).max(self.round_trip.get() * 4)
+        self.oldest_wait(now) > Duration::from_millis(5).max(Duration::from_nanos(self.round_trip.get() * 4))
     }
 
     /// Lets a session wait until there is room again.
@@ -410,10 +415,11 @@ impl Link {
         self.pending.borrow_mut().front_mut().map(look)
     }
 
-    pub(super) fn note_round_trip(&self, took: Duration) {
-        let smoothed = (self.round_trip.get() * 15 + took) / 16;
-        self.round_trip.set(smoothed.min(Duration::from_millis(250)));
-        self.pace.note_round_trip(took);
+    #[inline]
+    pub(super) fn note_round_trip(&self, took_ns: u64) {
+        let took_ns = took_ns.min(ROUND_TRIP_MAX.as_nanos() as u64);
+        self.round_trip.set((self.round_trip.get() * 15 + took_ns) / 16);
+        self.pace.note_round_trip(took_ns);
     }
 
     /// From now on it takes nothing, and what it filled is void; `end_left` tells those who wait.

@@ -337,7 +337,7 @@ impl Link {
         bytes: Bytes,
         to: &mut Vec<Delivery>,
     ) -> Result<bool, &'static str> {
-        worker.metrics.latency(pending.group, worker.now().since(pending.sent));
+        worker.metrics.latency(pending.group, worker.now().nanos_since(pending.sent));
         let redirect = self.redirect(worker, &bytes);
         self.is_demoted(&bytes);
         let wire = redirect.as_ref().and_then(|_| self.take_kept(&mut pending));

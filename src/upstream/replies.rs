@@ -165,7 +165,7 @@ pub(super) fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, pending: Pending, 
         Expect::OneScript(script) => script.answered(link, frame),
         Expect::UserRights => link.user_rights(frame.as_slice()),
         Expect::Batch(scripts) => {
-            link.batch_reply(worker, scripts, worker.now().since(sent), frame.as_slice());
+            link.batch_reply(worker, scripts, worker.now().nanos_since(sent), frame.as_slice());
         }
         Expect::Script(to) => drop(to.send(Ok(frame.into_bytes()))),
         Expect::Internal(to) => {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Link;
 use crate::command::Group;
@@ -130,12 +129,12 @@ impl Link {
         self.queued_bytes.set(self.queued_bytes.get() + (out.len() - before) as u64);
     }
 
-    /// Hands over what the run said of each; `took` is how long the first one waited.
+    /// Hands over what the run said of each; `took_ns` is how long the first one waited.
     pub(in crate::upstream) fn batch_reply(
         &self,
         worker: &Worker,
         scripts: Vec<OneScript>,
-        took: Duration,
+        took_ns: u64,
         frame: &[u8],
     ) {
         let more = scripts.len() - 1;
@@ -150,7 +149,7 @@ impl Link {
             return scripts.into_iter().for_each(OneScript::send_again);
         }
         // The first one was counted as the request.
-        (0..more).for_each(|_| worker.metrics.latency(Group::State, took));
+        (0..more).for_each(|_| worker.metrics.latency(Group::State, took_ns));
         OneScript::answered_batch(scripts, self, frame);
     }
 }
