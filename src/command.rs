@@ -151,6 +151,11 @@ impl Row {
         self.denied_by_default
     }
 
+    /// Whether its name alone tells it from all others: it is no subcommand and has none.
+    pub fn is_of_one_word(&self) -> bool {
+        !self.has_subcommands && usize::from(self.split) == self.name.len()
+    }
+
     /// Whether rows of subcommands exist (CONFIG, CLIENT).
     pub fn has_subcommands(&self) -> bool {
         self.has_subcommands

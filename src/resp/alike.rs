@@ -2,24 +2,26 @@
 
 use super::number::short_count;
 
-/// The request at the start of `buf`, if it is an array of `count` bulk strings that begins with `prefix` (all of a request
-/// before its first argument), is there to its end, and is written the usual way. Gives its bytes and its first argument.
+/// The length of the request at the start of `buf`, if that begins with `prefix` (all of a request before its first
+/// argument), has as many arguments as there are `ranges` (that request's), is there to its end, and is written the usual way.
+/// Puts its ranges there; without one, anything may be there but behind the name.
 #[inline]
-pub fn next_alike<'a>(buf: &'a [u8], prefix: &[u8], count: usize) -> Option<(&'a [u8], &'a [u8])> {
+pub fn next_alike(buf: &[u8], prefix: &[u8], ranges: &mut [(u32, u32)]) -> Option<usize> {
     if !buf.starts_with(prefix) {
         return None;
     }
-    let (mut at, mut first) = (prefix.len(), None);
-    for _ in 1..count {
+    let mut at = prefix.len();
+    for range in ranges.iter_mut().skip(1) {
         let (len, cr) = short_count(buf, at + 1)?;
         let (start, end) = (cr + 2, cr + 2 + len as usize);
         if buf.get(end..end + 2)? != b"\r\n" || buf[at] != b'$' || buf[cr + 1] != b'\n' {
             return None;
         }
-        first = first.or(Some(&buf[start..end]));
+        *range = (start as u32, end as u32);
         at = end + 2;
     }
-    Some((&buf[..at], first?))
+    // Ranges are of 32 bits.
+    (at <= u32::MAX as usize).then_some(at)
 }
 
 #[cfg(test)]
@@ -29,25 +31,32 @@ mod tests {
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n";
 
+    /// The length of what is found, and its arguments behind the name.
+    fn alike<'a>(buf: &'a [u8], prefix: &[u8], count: usize) -> Option<(usize, Vec<&'a [u8]>)> {
+        let mut ranges = vec![(0, 0); count];
+        let len = next_alike(buf, prefix, &mut ranges)?;
+        Some((len, ranges[1..].iter().map(|&(start, end)| &buf[start as usize..end as usize]).collect()))
+    }
+
     #[test]
     fn a_request_of_the_same_name_and_count_is_found_whatever_comes_behind_it() {
         for rest in [&b""[..], b"*2\r\n", b"PING\r\n"] {
             let buf = [GET, b"$2\r\nk1\r\n", rest].concat();
-            assert_eq!(next_alike(&buf, GET, 2), Some((&buf[..buf.len() - rest.len()], &b"k1"[..])));
+            assert_eq!(alike(&buf, GET, 2), Some((buf.len() - rest.len(), vec![&b"k1"[..]])));
         }
         let hget = b"*3\r\n$4\r\nhget\r\n$1\r\nh\r\n$0\r\n\r\n";
-        assert_eq!(next_alike(hget, &hget[..14], 3), Some((&hget[..], &b"h"[..])));
+        assert_eq!(alike(hget, &hget[..14], 3), Some((hget.len(), vec![&b"h"[..], b""])));
         let empty = [GET, b"$0\r\n\r\n"].concat();
-        assert_eq!(next_alike(&empty, GET, 2), Some((&empty[..], &b""[..])));
+        assert_eq!(alike(&empty, GET, 2), Some((empty.len(), vec![&b""[..]])));
     }
 
     #[test]
     fn no_beginning_of_a_request_is_taken_for_the_whole() {
         let whole = [GET, b"$12\r\nabcdefghijkl\r\n"].concat();
         for len in 0..whole.len() {
-            assert_eq!(next_alike(&whole[..len], GET, 2), None, "{len} bytes of it");
+            assert_eq!(alike(&whole[..len], GET, 2), None, "{len} bytes of it");
         }
-        assert!(next_alike(&whole, GET, 2).is_some());
+        assert!(alike(&whole, GET, 2).is_some());
     }
 
     #[test]
@@ -73,14 +82,14 @@ mod tests {
                 buf[at] = b"*$-0129\r\nk\0"[below(11)];
             }
             buf.truncate(buf.len() - below(2) * below(buf.len()));
-            let Some((wire, first)) = next_alike(&buf, &prefix, count) else { continue };
+            let Some((len, own)) = alike(&buf, &prefix, count) else { continue };
             let mut scanner = RequestScanner::default();
-            let RequestScan::Complete { len } = scanner.scan(&buf, &RequestLimits::NONE) else {
+            let RequestScan::Complete { len: theirs } = scanner.scan(&buf, &RequestLimits::NONE) else {
                 panic!("only found here: {}", buf.escape_ascii());
             };
             let args = Args::new(&buf, scanner.ranges());
-            let theirs = (len, args.len(), args.get(1), args.tail_at());
-            assert_eq!((wire.len(), count, Some(first), prefix.len()), theirs, "{}", buf.escape_ascii());
+            let theirs = (theirs, args.len(), args.iter().skip(1).collect(), args.tail_at());
+            assert_eq!((len, count, own, prefix.len()), theirs, "{}", buf.escape_ascii());
             found += 1;
         }
         assert!(found > 10_000, "{found} were found");
@@ -100,7 +109,7 @@ mod tests {
             b"*2\r\n$3\r\nGET\r\n$x\r\nk\r\n",
         ];
         for other in others {
-            assert_eq!(next_alike(other, GET, 2), None, "{}", other.escape_ascii());
+            assert_eq!(alike(other, GET, 2), None, "{}", other.escape_ascii());
         }
     }
 }

@@ -54,6 +54,9 @@ impl<'a> Args<'a> {
     pub fn get(&self, i: usize) -> Option<&'a [u8]> {
         self.ranges.get(i).map(|&(start, end)| &self.buf[start as usize..end as usize])
     }
+    pub fn ranges(&self) -> &'a [(u32, u32)] {
+        self.ranges
+    }
     /// Where the arguments after the name begin in an array request.
     #[inline]
     pub fn tail_at(&self) -> usize {

@@ -32,6 +32,15 @@ pub(super) struct Request<'a> {
     pub rest: &'a [u8],
 }
 
+impl<'a> Request<'a> {
+    /// The first `len` bytes, whose arguments are at these ranges.
+    #[inline]
+    pub fn new(bytes: &'a [u8], len: usize, ranges: &'a [(u32, u32)]) -> Request<'a> {
+        let (wire, rest) = bytes.split_at(len);
+        Request { wire, args: Args::new(wire, ranges), rest }
+    }
+}
+
 /// A request for the plain lane.
 pub(super) struct Outgoing<'a> {
     pub wire: &'a [u8],
@@ -70,19 +79,17 @@ pub(super) fn note_pause(worker: &Worker, row: &Row, args: &Args<'_>) {
 }
 
 impl Session {
+    /// `row` is the command's, if the table knows it.
     pub(super) fn request(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         st: &mut State,
-        wire: &[u8],
-        ranges: &[(u32, u32)],
-        rest: &[u8],
+        request: Request<'_>,
+        row: Option<&'static Row>,
     ) -> Step {
         if st.queue.len() >= worker.client_in_flight_max() {
             return Step::Again(Park::Until(st.head + (st.queue.len() as u64).div_ceil(2)));
         }
-        let request = Request { wire, args: Args::new(wire, ranges), rest };
-        let row = command::lookup(&request.args);
         st.last_command = row.map_or("NULL", |row| row.name);
         let step = match row {
             Some(row) => self.known(worker, st, request, row),

@@ -8,10 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::dispatch::Request;
 use super::embedded::Embedded;
 use super::lanes::Lanes;
+use super::run::Model;
 use super::{Identity, Park, ReplyMode, Session, State};
 use crate::clock::Moment;
+use crate::command;
 use crate::net::Incoming;
 use crate::resp::{RequestLimits, RequestScan, RequestScanner};
 use crate::server::Accepted;
@@ -274,24 +277,33 @@ impl Session {
     fn process(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut scanner = std::mem::take(&mut st.scanner);
+        let mut model = None::<Model<'_>>;
         while !st.closing && !self.is_shut.get() {
-            let (len, step) = match scanner.scan(&bytes[at..], &st.limits) {
-                RequestScan::Incomplete => break,
-                RequestScan::Empty { len } => {
-                    st.end_request();
-                    (len, Step::Next)
-                }
-                RequestScan::Complete { len } => {
-                    let rest = &bytes[at + len..];
-                    (len, self.request(worker, st, &bytes[at..at + len], scanner.ranges(), rest))
-                }
-                RequestScan::Inline { len, wire } => (len, self.inline_request(worker, st, &wire)),
-                RequestScan::Malformed(line) => {
-                    worker.metrics.refused_malformed.add(1);
-                    self.reply_here(worker, st, |out| out.extend_from_slice(&line));
-                    self.close_behind(worker, st);
-                    at = bytes.len();
-                    break;
+            let (len, step) = if let Some((request, row)) =
+                model.as_mut().and_then(|model| model.next(&bytes[at..], &st.limits))
+            {
+                (request.wire.len(), self.request(worker, st, request, Some(row)))
+            } else {
+                match scanner.scan(&bytes[at..], &st.limits) {
+                    RequestScan::Incomplete => break,
+                    RequestScan::Empty { len } => {
+                        st.end_request();
+                        (len, Step::Next)
+                    }
+                    RequestScan::Complete { len } => {
+                        let request = Request::new(&bytes[at..], len, scanner.ranges());
+                        let row = command::lookup(&request.args);
+                        model = row.and_then(|row| Model::of(&bytes[at..at + len], &request.args, row));
+                        (len, self.request(worker, st, request, row))
+                    }
+                    RequestScan::Inline { len, wire } => (len, self.inline_request(worker, st, &wire)),
+                    RequestScan::Malformed(line) => {
+                        worker.metrics.refused_malformed.add(1);
+                        self.reply_here(worker, st, |out| out.extend_from_slice(&line));
+                        self.close_behind(worker, st);
+                        at = bytes.len();
+                        break;
+                    }
                 }
             };
             match step {
@@ -333,7 +345,10 @@ impl Session {
     fn inline_request(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, wire: &[u8]) -> Step {
         let mut scanner = RequestScanner::default();
         match scanner.scan(wire, &st.limits) {
-            RequestScan::Complete { len } => self.request(worker, st, &wire[..len], scanner.ranges(), &[]),
+            RequestScan::Complete { len } => {
+                let request = Request::new(&wire[..len], len, scanner.ranges());
+                self.request(worker, st, request, command::lookup(&request.args))
+            }
             // An inline line may hold more or longer arguments than an array before authentication.
             RequestScan::Malformed(line) => {
                 self.reply_here(worker, st, |out| out.extend_from_slice(&line));
