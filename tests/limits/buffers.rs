@@ -102,8 +102,9 @@ fn what_comes_for_a_subscriber_that_is_over_its_limit_is_not_held() {
     let redis = Redis::start();
     let mut publisher = redis.client();
     assert_eq!(publisher.text(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0"]), "+OK");
-    let limit = [("MADCACHE_LIMITS_PUBSUB_OUTPUT_BYTES_MAX", "2MiB")];
-    let daemon = Daemon::start_with(&redis.url(), &limit);
+    // Pages of the usual size: with huge ones the allocator, not what is held, decides about several MiB.
+    let settings = [("MADCACHE_LIMITS_PUBSUB_OUTPUT_BYTES_MAX", "2MiB"), ("MIMALLOC_ALLOW_THP", "0")];
+    let daemon = Daemon::start_with(&redis.url(), &settings);
     let mut bystander = Bystander::of(&daemon);
     let slow = subscriber(&daemon);
     let before = daemon.process.rss_bytes();
@@ -115,7 +116,8 @@ fn what_comes_for_a_subscriber_that_is_over_its_limit_is_not_held() {
     eventually("its link is left", || publish(&mut publisher, 1, b"still there?"));
     bystander.is_fine();
     let peak = daemon.process.peak_rss_bytes();
-    assert!(peak <= before + 16 * MIB, "128 MiB for a subscriber with a limit of 2 MiB: {} MiB", peak / MIB);
+    let more = (peak - before) / 1024;
+    assert!(more <= 8 * 1024, "128 MiB for a subscriber with a limit of 2 MiB: {more} KiB");
 }
 
 #[test]
