@@ -17,7 +17,7 @@ impl Moment {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
-    /// The same in nanoseconds, for what is counted per request.
+    /// The same in nanoseconds, for what is counted with every reply: a `Duration` is divided and checked at each step.
     #[inline]
     pub fn nanos_since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0)

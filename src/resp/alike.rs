@@ -1,12 +1,19 @@
 //! Requests that are written like the one before them, as a pipeline's mostly are.
 
 use super::number::short_count;
+use super::request::{RequestLimits, RequestScanner};
 
-/// The length of the request at the start of `buf`, if that begins with `prefix` (all of a request before its first
-/// argument), has as many arguments as there are `ranges` (that request's), is there to its end, and is written the usual way.
-/// Puts its ranges there; without one, anything may be there but behind the name.
+/// The length of the request at the start of `buf`, if it is written like another one: it begins with `prefix` (everything of
+/// that before its first argument), is there to its end, and has the usual form. What the scanner might refuse is left to it.
+///
+/// `ranges` are the other request's. Those behind the name become this one's; after `None` they mean nothing.
 #[inline]
-pub fn next_alike(buf: &[u8], prefix: &[u8], ranges: &mut [(u32, u32)]) -> Option<usize> {
+pub fn next_alike(
+    buf: &[u8],
+    prefix: &[u8],
+    ranges: &mut [(u32, u32)],
+    limits: &RequestLimits,
+) -> Option<usize> {
     if !buf.starts_with(prefix) {
         return None;
     }
@@ -20,21 +27,34 @@ pub fn next_alike(buf: &[u8], prefix: &[u8], ranges: &mut [(u32, u32)]) -> Optio
         *range = (start as u32, end as u32);
         at = end + 2;
     }
-    // Ranges are of 32 bits.
-    (at <= u32::MAX as usize).then_some(at)
+    // Ranges are of 32 bits. And limits change while a client logs in or is reset.
+    let fits = at <= u32::MAX as usize
+        && at as i64 <= limits.bulk_bytes_max
+        && ranges.len() as i64 <= limits.args_max;
+    fits.then_some(at)
+}
+
+impl RequestScanner {
+    /// Right behind a `Complete` of which `prefix` is everything before the first argument: the length of the request at the
+    /// start of `buf`, if it is written like that one. Then `ranges` are its arguments, and it may be asked for the next one.
+    /// Otherwise the next scan finds what there is.
+    #[inline]
+    pub fn next_alike(&mut self, buf: &[u8], prefix: &[u8], limits: &RequestLimits) -> Option<usize> {
+        next_alike(buf, prefix, &mut self.ranges, limits)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::{Args, RequestLimits, RequestScan, RequestScanner};
+    use crate::resp::{Args, RequestScan};
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n";
 
     /// The length of what is found, and its arguments behind the name.
     fn alike<'a>(buf: &'a [u8], prefix: &[u8], count: usize) -> Option<(usize, Vec<&'a [u8]>)> {
         let mut ranges = vec![(0, 0); count];
-        let len = next_alike(buf, prefix, &mut ranges)?;
+        let len = next_alike(buf, prefix, &mut ranges, &RequestLimits::NONE)?;
         Some((len, ranges[1..].iter().map(|&(start, end)| &buf[start as usize..end as usize]).collect()))
     }
 
@@ -93,6 +113,16 @@ mod tests {
             found += 1;
         }
         assert!(found > 10_000, "{found} were found");
+    }
+
+    #[test]
+    fn what_the_limits_forbid_by_now_is_left_to_the_scanner() {
+        let buf = [GET, b"$20\r\n", &[b'k'; 20][..], b"\r\n"].concat();
+        let found = |limits| next_alike(&buf, GET, &mut [(8, 11), (0, 0)], &limits).is_some();
+        let (len, none) = (buf.len() as i64, RequestLimits::NONE);
+        assert!(found(RequestLimits { bulk_bytes_max: len, args_max: 2, ..none }));
+        assert!(!found(RequestLimits { bulk_bytes_max: len - 1, ..none }));
+        assert!(!found(RequestLimits { args_max: 1, ..none }));
     }
 
     #[test]

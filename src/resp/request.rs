@@ -85,7 +85,7 @@ pub enum RequestScan {
 /// Scans one request after the other. Holds no bytes, only how far it has come.
 #[derive(Default)]
 pub struct RequestScanner {
-    ranges: Vec<(u32, u32)>,
+    pub(super) ranges: Vec<(u32, u32)>,
     /// Where the part begins that is not understood yet.
     pos: usize,
     /// Up to here the end of a line was looked for in vain.

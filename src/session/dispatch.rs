@@ -33,7 +33,7 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The first `len` bytes, whose arguments are at these ranges.
+    /// The first `len` bytes, whose arguments are at these ranges; the others are what was sent behind it.
     #[inline]
     pub fn new(bytes: &'a [u8], len: usize, ranges: &'a [(u32, u32)]) -> Request<'a> {
         let (wire, rest) = bytes.split_at(len);
@@ -79,7 +79,7 @@ pub(super) fn note_pause(worker: &Worker, row: &Row, args: &Args<'_>) {
 }
 
 impl Session {
-    /// `row` is the command's, if the table knows it.
+    /// Answers one request, or sends it on. `row` is the command's, if the table knows it.
     pub(super) fn request(
         self: &Rc<Self>,
         worker: &Rc<Worker>,

@@ -11,10 +11,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::dispatch::Request;
 use super::embedded::Embedded;
 use super::lanes::Lanes;
-use super::run::Model;
+use super::replies::EarlyReplies;
 use super::{Identity, Park, ReplyMode, Session, State};
 use crate::clock::Moment;
-use crate::command;
+use crate::command::{self, Row};
 use crate::net::Incoming;
 use crate::resp::{RequestLimits, RequestScan, RequestScanner};
 use crate::server::Accepted;
@@ -164,6 +164,7 @@ impl Session {
             st.closed = true;
             st.queue.clear();
             st.out.clear();
+            st.early = EarlyReplies::default();
             st.input.clear();
             st.lanes.rest();
             (st.pin.take(), st.embedded.take())
@@ -277,13 +278,16 @@ impl Session {
     fn process(self: &Rc<Self>, worker: &Rc<Worker>, st: &mut State, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut scanner = std::mem::take(&mut st.scanner);
-        let mut model = None::<Model<'_>>;
+        // The last request, as far as those may be like it that are written alike: all before its arguments, and its row.
+        let mut model = None::<(&[u8], &'static Row)>;
         while !st.closing && !self.is_shut.get() {
-            let (len, step) = if let Some((request, row)) =
-                model.as_mut().and_then(|model| model.next(&bytes[at..], &st.limits))
+            let (len, step) = if let Some((prefix, row)) = model
+                && let Some(len) = scanner.next_alike(&bytes[at..], prefix, &st.limits)
             {
-                (request.wire.len(), self.request(worker, st, request, Some(row)))
+                let request = Request::new(&bytes[at..], len, scanner.ranges());
+                (len, self.request(worker, st, request, Some(row)))
             } else {
+                model = None;
                 match scanner.scan(&bytes[at..], &st.limits) {
                     RequestScan::Incomplete => break,
                     RequestScan::Empty { len } => {
@@ -293,7 +297,9 @@ impl Session {
                     RequestScan::Complete { len } => {
                         let request = Request::new(&bytes[at..], len, scanner.ranges());
                         let row = command::lookup(&request.args);
-                        model = row.and_then(|row| Model::of(&bytes[at..at + len], &request.args, row));
+                        model = row
+                            .filter(|row| row.is_of_one_word())
+                            .map(|row| (&bytes[at..at + request.args.tail_at()], row));
                         (len, self.request(worker, st, request, row))
                     }
                     RequestScan::Inline { len, wire } => (len, self.inline_request(worker, st, &wire)),
@@ -346,7 +352,7 @@ impl Session {
         let mut scanner = RequestScanner::default();
         match scanner.scan(wire, &st.limits) {
             RequestScan::Complete { len } => {
-                let request = Request::new(&wire[..len], len, scanner.ranges());
+                let request = Request::new(wire, len, scanner.ranges());
                 self.request(worker, st, request, command::lookup(&request.args))
             }
             // An inline line may hold more or longer arguments than an array before authentication.

@@ -31,8 +31,9 @@ use crate::resp::ReplyScanner;
 use crate::session::Session;
 use crate::worker::{SCRATCH_BYTES, Told, Worker};
 
-/// What a round trip is taken for before one was seen, and how long at most.
+/// What a round trip is taken for before one was seen.
 const ROUND_TRIP_AT_FIRST: Duration = Duration::from_millis(1);
+/// And at most, whatever was seen.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(250);
 
 /// What a link is for. Only these combinations exist.
@@ -91,8 +92,8 @@ pub struct Link {
     retired: Cell<bool>,
     last_byte: Cell<Moment>,
     last_use: Cell<Moment>,
-    /// Smoothed, in nanoseconds.
-    round_trip: Cell<u64>,
+    /// Smoothed.
+    round_trip_ns: Cell<u64>,
     /// Barriers that began early, each for what was sent before its mark here; the oldest first.
     pub marks: RefCell<VecDeque<u64>>,
     /// L2 refuses TIME to this link's user.
@@ -133,7 +134,7 @@ impl Link {
             retired: Cell::new(false),
             last_byte: Cell::new(Moment::now()),
             last_use: Cell::new(Moment::now()),
-            round_trip: Cell::new(ROUND_TRIP_AT_FIRST.as_nanos() as u64),
+            round_trip_ns: Cell::new(ROUND_TRIP_AT_FIRST.as_nanos() as u64),
             marks: RefCell::default(),
             timeless: Cell::new(!set.user.is_own()),
             carried: RefCell::default(),
@@ -201,7 +202,8 @@ impl Link {
 
     /// Whether a session that has nothing under way here should rather go elsewhere.
     pub fn is_slow(&self, now: Moment) -> bool {
-        self.oldest_wait(now) > Duration::from_millis(5).max(Duration::from_nanos(self.round_trip.get() * 4))
+        self.oldest_wait(now)
+            > Duration::from_millis(5).max(Duration::from_nanos(self.round_trip_ns.get() * 4))
     }
 
     /// Lets a session wait until there is room again.
@@ -417,8 +419,8 @@ impl Link {
 
     #[inline]
     pub(super) fn note_round_trip(&self, took_ns: u64) {
-        let took_ns = took_ns.min(ROUND_TRIP_MAX.as_nanos() as u64);
-        self.round_trip.set((self.round_trip.get() * 15 + took_ns) / 16);
+        let smoothed = (self.round_trip_ns.get() * 15).saturating_add(took_ns) / 16;
+        self.round_trip_ns.set(smoothed.min(ROUND_TRIP_MAX.as_nanos() as u64));
         self.pace.note_round_trip(took_ns);
     }
 

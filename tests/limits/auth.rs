@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, Daemon, Redis};
+use crate::support::{Client, Daemon, Redis, encode};
 use crate::{MIB, assert_memory_below, closes, write_unread};
 
 const PASSWORD: (&str, &str) = ("MADCACHE_SERVER_REQUIREPASS", "open sesame");
@@ -76,6 +76,29 @@ fn before_authentication_requests_are_small() {
     assert_eq!(client.text(&["ECHO", &"x".repeat(20_000)]).len(), 20_000);
     let eleven: Vec<&str> = ["EXISTS"].into_iter().chain(["a"; 10]).collect();
     assert_eq!(client.text(&eleven), ":0");
+}
+
+#[test]
+fn what_was_allowed_before_reset_is_refused_behind_it_in_one_pipeline_too() {
+    let guarded = Redis::start_with(&["--requirepass", "open sesame"]);
+    let redis = Redis::start();
+    let daemon = Daemon::start_with(&redis.url(), &[PASSWORD]);
+    let mset = encode(&["MSET", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6"]);
+    let long = encode(&["SET", "a", &"v".repeat(20_000)]);
+    for request in [&mset, &long] {
+        for reset in [&b"RESET\r\n"[..], b"*1\r\n$5\r\nRESET\r\n"] {
+            let login = encode(&["AUTH", "open sesame"]);
+            let wire = [&login[..], request, request, reset, request].concat();
+            let [ours, theirs] = both(&daemon, &guarded).map(|mut client| {
+                client.send_raw(&wire).unwrap();
+                let replies: Vec<_> = (0..5).map(|_| client.read_frame()).collect();
+                assert!(closes(&client));
+                replies
+            });
+            assert_eq!(ours, theirs);
+            assert!(ours[4].starts_with(b"-ERR Protocol error: unauthenticated"), "{:?}", ours[4]);
+        }
+    }
 }
 
 #[test]
