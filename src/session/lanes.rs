@@ -322,10 +322,12 @@ impl Lanes {
         self.elsewhere().map(Way::until).max().unwrap_or(0)
     }
 
-    /// Whether another node of a cluster is about to answer, or to be asked, than the one where the last request went. Which node
-    /// owes the reply at the head is not looked at: mostly it is another one.
-    pub(super) fn is_near_elsewhere(&self, head: u64, now: Moment) -> bool {
-        let lanes = self.elsewhere().flat_map(Way::lanes);
+    /// Whether a node of a cluster is about to give a reply that the session waits for, or to be asked for it.
+    pub(super) fn is_more_near(&self, head: u64, now: Moment) -> bool {
+        if self.ways.len() == 1 {
+            return false;
+        }
+        let lanes = self.ways.iter().flat_map(Way::lanes);
         lanes.filter_map(|lane| lane.busy(head)).any(|link| link.is_held(now) || link.replies_near(now) > 0)
     }
 

@@ -16,15 +16,13 @@ const HELD_BYTES_MAX: usize = 16 * 1024;
 const HOLD_MAX: Duration = Duration::from_millis(2);
 
 impl Session {
-    /// Holds what is queued, or not: other nodes of the cluster are about to answer what is behind it, or to be asked.
+    /// Holds what is queued, or not: nodes of the cluster are about to answer what is behind it, or to be asked.
     pub fn take_hold(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let now = worker.now();
         let since = self.held_since.get().unwrap_or(now);
         let holds = now.since(since) < HOLD_MAX && {
             let st = self.state.borrow();
-            (1..HELD_BYTES_MAX).contains(&st.out.len())
-                && !st.closing
-                && st.lanes.is_near_elsewhere(st.head, now)
+            (1..HELD_BYTES_MAX).contains(&st.out.len()) && !st.closing && st.lanes.is_more_near(st.head, now)
         };
         self.held.set(holds);
         self.held_since.set(holds.then_some(since));
