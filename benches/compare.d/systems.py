@@ -63,10 +63,12 @@ class System:
 
 
 class Fleet:
-    """Every process that one case starts, in a temporary directory that goes with them."""
+    """Every process that one case starts, in a temporary directory that goes with them. `pinned`: Redis has a core that
+    nothing else runs on."""
 
-    def __init__(self, madcache_bin):
+    def __init__(self, madcache_bin, pinned=False):
         self.madcache_bin = madcache_bin
+        self.cores = cores() if pinned else {}
         self.processes = []
         self.directory = tempfile.TemporaryDirectory(prefix="madcache-compare-")
 
@@ -150,7 +152,8 @@ class Fleet:
             port = free_port()
             log_path = os.path.join(self.directory.name, f"{name}-{port}.log")
             with open(log_path, "w") as log:
-                process = self.spawn(command(port), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+                process = self.spawn(command(port), "redis" if name == "redis-server" else "other",
+                                     stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
             process.log_path = log_path
             if answers(process, port, question):
                 return process, port
@@ -158,9 +161,13 @@ class Fleet:
         raise StartError(f"{name} did not answer on 127.0.0.1:{port} after {START_TRIES} starts; it wrote:\n"
                          + tail(log_path))
 
-    def spawn(self, argv, **options):
+    def spawn(self, argv, role="other", **options):
         """A process that this fleet ends, and that the kernel ends should this program be killed."""
-        process = subprocess.Popen(argv, preexec_fn=die_with_parent, **options)
+        def begin():
+            die_with_parent()
+            if self.cores:
+                os.sched_setaffinity(0, self.cores[role])
+        process = subprocess.Popen(argv, preexec_fn=begin, **options)
         self.processes.append(process)
         return process
 
@@ -194,6 +201,14 @@ def end(process):
 def tail(path):
     with open(path, errors="replace") as log:
         return log.read()[-2000:]
+
+
+def cores():
+    """The last core for Redis, the others for clients and proxies."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise StartError("--pin needs two cores")
+    return {"redis": set(usable[-1:]), "other": set(usable[:-1])}
 
 
 def die_with_parent():
