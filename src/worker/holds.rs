@@ -1,5 +1,5 @@
 //! What waits for the next reply of a cluster's nodes: requests for a node that has little to do meanwhile, since to wake it
-//! costs more than to serve them, and replies of a session behind which other nodes' are about to come.
+//! costs more than to serve them, and replies of a session behind which more are about to come.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
